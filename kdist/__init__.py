@@ -1,0 +1,30 @@
+"""kdist: classifier-free guidance that keeps the diversity of each class, for every k-diffusion solver.
+
+    guided = kdist.guide(model, kdist.NegativeWindow(scale=4.0, sigma_lo=0.3, sigma_hi=1.0), uncond={"class_cond": 10})
+    x = K.sampling.sample_dpmpp_2m(guided, noise, sigmas, extra_args={"class_cond": y})
+
+Scales are k-diffusion's ``cond_scale`` everywhere: 1 conditional, 0 unconditional (the papers' ``w`` is scale - 1).
+"""
+
+from .schedules import (
+    Clip,
+    Constant,
+    Interval,
+    LateNegative,
+    LinearInVariance,
+    NegativeWindow,
+    Piecewise,
+    Product,
+    Schedule,
+    Sum,
+    Then,
+    from_dict,
+    from_json,
+    parse,
+    progress_to_sigma,
+    scale_to_weight,
+    sigma_to_progress,
+    weight_to_scale,
+)
+
+__version__ = "0.1.0"

@@ -1,0 +1,68 @@
+"""Importing k-diffusion where its dependencies disagree.
+
+k-diffusion imports torchvision, and torchvision refuses to load beside a torch build that its binary was not
+compiled for (typically torch's CPU build with the registry's torchvision): ``operator torchvision::nms does not
+exist``. Neither k-diffusion's samplers nor its models use those operators, so declaring them is enough.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from types import ModuleType
+
+import torch
+
+__all__ = ["import_k_diffusion", "repair_torchvision"]
+
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_library: torch.library.Library | None = None  # the declarations live as long as this object
+
+
+def repair_torchvision() -> bool:
+    """Make ``import torchvision`` work beside a torch build that it was not compiled for.
+
+    Only declares the operators (``nms``, ``qnms``) that torchvision's Python code registers itself against; calling
+    them still fails. Does nothing where torchvision imports as it is.
+
+    Returns:
+        True if the operators had to be declared, False if torchvision was fine.
+
+    Raises:
+        ImportError: torchvision is not installed.
+    """
+    global _library
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    else:
+        return False
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]  # a half-imported package would be taken as whole
+    _library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        _library.define(operator + _SCHEMA)
+    import torchvision  # noqa: F401
+
+    return True
+
+
+def import_k_diffusion(*, repair: bool = True) -> ModuleType:
+    """Import k-diffusion, first mending torchvision (:func:`repair_torchvision`) unless ``repair`` is False.
+
+    Raises:
+        ImportError: k-diffusion, or something it needs, is missing; the message says which extra brings it.
+    """
+    try:
+        if repair:
+            repair_torchvision()
+        with warnings.catch_warnings():  # clip-anytorch still imports pkg_resources; its warning is not the user's
+            warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+            import k_diffusion
+    except ImportError as error:
+        raise ImportError(
+            f"k-diffusion could not be imported ({error}); install it with its pins: pip install 'kdist[k-diffusion]'"
+        ) from error
+    return k_diffusion

@@ -1,0 +1,53 @@
+"""Pictures of schedules (needs matplotlib, imported only here and only when drawing)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .schedules import Schedule
+
+__all__ = ["plot_schedule"]
+
+
+def plot_schedule(
+    schedule: Schedule, *, sigma_min: float = 0.02, sigma_max: float = 80.0, ax: Axes | None = None, **style: Any
+) -> Axes:
+    """Draw ``scale`` against ``sigma`` on a log axis that runs as sampling does, high sigma on the left.
+
+    Args:
+        schedule: what to draw.
+        sigma_min, sigma_max: the range, 0 < sigma_min < sigma_max.
+        ax: matplotlib axes to draw on; None makes a figure.
+        style: passed to ``Axes.plot`` (``label``, ``color``, ...).
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"a log axis needs 0 < sigma_min < sigma_max; got {sigma_min}, {sigma_max}")
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install 'kdist[evals]'") from error
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+    grid = torch.logspace(*torch.tensor([sigma_max, sigma_min]).log10().tolist(), 1200, dtype=torch.float64)
+    # both sides of every jump, so that it is drawn upright
+    edges = torch.tensor([p * f for p in schedule.breakpoints for f in (1 - 1e-9, 1 + 1e-9)], dtype=torch.float64)
+    grid = torch.cat([grid, edges[(edges > sigma_min) & (edges < sigma_max)]]).sort(descending=True).values
+    ax.plot(grid.numpy(), schedule(grid).numpy(), **style)
+    ax.set_xscale("log")
+    ax.set_xlim(sigma_max, sigma_min)
+    for level, name in ((1.0, "conditional"), (0.0, "unconditional")):
+        ax.axhline(level, color="0.75", linewidth=0.8, zorder=0)
+        ax.annotate(
+            name, (0.99, level), xycoords=("axes fraction", "data"), fontsize=7, color="0.45", ha="right", va="bottom"
+        )
+    ax.set_xlabel("sigma (sampling runs to the right)")
+    ax.set_ylabel("guidance scale")
+    return ax

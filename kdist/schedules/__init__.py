@@ -1,0 +1,31 @@
+"""Guidance schedules: pure functions ``sigma -> scale`` in k-diffusion's convention (1 = conditional)."""
+
+from .base import Schedule, from_dict, from_json, registry, scale_to_weight, weight_to_scale
+from .compose import Clip, Product, Sum, Then
+from .constant import Constant, Interval
+from .negative import LateNegative, LinearInVariance, NegativeWindow
+from .parsing import parse
+from .piecewise import Piecewise
+from .progress import progress_to_sigma, sigma_to_progress
+
+__all__ = [
+    "Clip",
+    "Constant",
+    "Interval",
+    "LateNegative",
+    "LinearInVariance",
+    "NegativeWindow",
+    "Piecewise",
+    "Product",
+    "Schedule",
+    "Sum",
+    "Then",
+    "from_dict",
+    "from_json",
+    "parse",
+    "progress_to_sigma",
+    "registry",
+    "scale_to_weight",
+    "sigma_to_progress",
+    "weight_to_scale",
+]

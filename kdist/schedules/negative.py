@@ -1,0 +1,137 @@
+"""Schedules whose weight goes negative (``scale < 1``): the ones that can give variance back.
+
+Source: Ventura, Achilli, Ambrogioni, Lucibello, *Emergence of Distortions in High-Dimensional Guided Diffusion
+Models*, arXiv 2602.00716 (2026). There ``w = scale - 1 >= -1``; a scale below 0 is allowed here and goes beyond it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .base import Schedule, finite, ordered_sigmas
+
+__all__ = ["LateNegative", "LinearInVariance", "NegativeWindow"]
+
+
+@dataclass(frozen=True)
+class NegativeWindow(Schedule):
+    """``scale`` above the window, ``inside`` for ``sigma_lo < sigma <= sigma_hi``, ``after`` at and below ``sigma_lo``.
+
+    The window in the middle of sampling that summaries of arXiv 2602.00716 describe: strong guidance decides the
+    class, the window widens it again. ``after=None`` means ``scale`` again. With ``inside=0`` the conditional pass is
+    not run inside the window.
+
+    ``ramp`` softens both edges: the scale moves from one level to the other along a half cosine over ``ramp`` units of
+    natural log sigma, centred at the edge (0: a jump). Edges must not overlap: ``ramp <= log(sigma_hi / sigma_lo)``.
+    """
+
+    scale: float
+    sigma_lo: float
+    sigma_hi: float
+    inside: float = 0.0
+    after: float | None = None
+    ramp: float = 0.0
+
+    def __post_init__(self) -> None:
+        finite(self, "scale", "inside", "ramp")
+        finite(self, "after", optional=True)
+        ordered_sigmas(self)
+        if self.ramp < 0:
+            raise ValueError(f"{self.kind}: ramp is a width in log sigma and cannot be negative; got {self.ramp}")
+        if self.ramp and self.sigma_lo > 0 and self.ramp > math.log(self.sigma_hi / self.sigma_lo):
+            raise ValueError(
+                f"{self.kind}: ramp={self.ramp} is wider than the window, log(sigma_hi / sigma_lo) = "
+                f"{math.log(self.sigma_hi / self.sigma_lo):.3g}; make it smaller"
+            )
+
+    def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
+        below = self._step(sigma, self.sigma_hi)
+        after = self._step(sigma, self.sigma_lo)
+        last = self.scale if self.after is None else self.after
+        # exactly one of the three is 1 away from the ramps, so that levels 0 and 1 come out exact
+        return (1 - below) * self.scale + (below - after) * self.inside + after * last
+
+    def _step(self, sigma: torch.Tensor, edge: float) -> torch.Tensor:
+        """0 well above ``edge``, 1 at and below it; a half cosine in log sigma in between when there is a ramp."""
+        if not self.ramp or not edge:
+            return (sigma <= edge).to(sigma.dtype)
+        offset = (math.log(edge) - sigma.clamp_min(torch.finfo(sigma.dtype).tiny).log()) / self.ramp
+        return 0.5 - 0.5 * torch.cos(math.pi * (offset + 0.5).clamp(0, 1))
+
+    @property
+    def breakpoints(self) -> tuple[float, ...]:
+        half = math.exp(self.ramp / 2)
+        edges = (edge * factor for edge in (self.sigma_lo, self.sigma_hi) for factor in (1 / half, half))
+        return tuple(sorted(set(edges)))
+
+    @property
+    def can_skip(self) -> bool:
+        return bool(self.ramp) or not {self.scale, self.inside, self.after}.isdisjoint({0, 1})
+
+
+@dataclass(frozen=True)
+class LateNegative(Schedule):
+    """``scale`` above ``sigma_switch``, ``late`` at and below it (arXiv 2602.00716, the Stable Diffusion experiment).
+
+    There the switch comes after 50-70 % of the steps and ``late = 0`` (``w = -1``);
+    :func:`kdist.progress_to_sigma` gives the sigma of a fraction of the steps.
+    """
+
+    scale: float
+    sigma_switch: float
+    late: float = 0.0
+
+    def __post_init__(self) -> None:
+        finite(self, "scale", "late", "sigma_switch")
+        if self.sigma_switch < 0:
+            raise ValueError(f"{self.kind}: sigma_switch is a noise level and cannot be negative; got {self.sigma_switch}")
+
+    def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
+        early, late = torch.full_like(sigma, self.scale), torch.full_like(sigma, self.late)
+        return torch.where(sigma > self.sigma_switch, early, late)
+
+    @property
+    def breakpoints(self) -> tuple[float, ...]:
+        return (self.sigma_switch,)
+
+    @property
+    def can_skip(self) -> bool:
+        return not {self.scale, self.late}.isdisjoint({0, 1})
+
+
+@dataclass(frozen=True)
+class LinearInVariance(Schedule):
+    """``scale = 1 + w0 + omega * sigma**2``, clipped to ``[min_scale, max_scale]`` (arXiv 2602.00716: w0 + omega t).
+
+    Weight linear in the variance ``t = sigma**2`` of the noise: positive early, and negative late when ``w0 < 0``.
+    ``max_scale=None`` leaves the top open, as in the paper; in practice set it, sigma**2 is large.
+    """
+
+    w0: float
+    omega: float
+    min_scale: float = 0.0
+    max_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        finite(self, "w0", "omega", "min_scale")
+        finite(self, "max_scale", optional=True)
+        if self.max_scale is not None and self.max_scale < self.min_scale:
+            raise ValueError(f"{self.kind}: max_scale={self.max_scale} is below min_scale={self.min_scale}")
+
+    def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
+        return (1 + self.w0 + self.omega * sigma**2).clamp(self.min_scale, self.max_scale)
+
+    def with_scale(self, scale: float) -> LinearInVariance:
+        """The same line clipped at ``max_scale = scale``."""
+        return LinearInVariance(self.w0, self.omega, self.min_scale, scale)
+
+    @property
+    def breakpoints(self) -> tuple[float, ...]:
+        if not self.omega:
+            return ()
+        levels = [self.min_scale] if self.max_scale is None else [self.min_scale, self.max_scale]
+        variances = [(level - 1 - self.w0) / self.omega for level in levels]
+        return tuple(sorted(math.sqrt(t) for t in variances if t > 0))
