@@ -6,6 +6,7 @@
 Scales are k-diffusion's ``cond_scale`` everywhere: 1 conditional, 0 unconditional (the papers' ``w`` is scale - 1).
 """
 
+from .guided import CFGDenoiser, GuidedDenoiser, guide
 from .schedules import (
     Clip,
     Constant,
@@ -28,3 +29,27 @@ from .schedules import (
 )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CFGDenoiser",
+    "Clip",
+    "Constant",
+    "GuidedDenoiser",
+    "Interval",
+    "LateNegative",
+    "LinearInVariance",
+    "NegativeWindow",
+    "Piecewise",
+    "Product",
+    "Schedule",
+    "Sum",
+    "Then",
+    "from_dict",
+    "from_json",
+    "guide",
+    "parse",
+    "progress_to_sigma",
+    "scale_to_weight",
+    "sigma_to_progress",
+    "weight_to_scale",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,7 +37,7 @@ def plot_schedule(
         raise ImportError("plots need matplotlib: pip install 'kdist[evals]'") from error
     if ax is None:
         _, ax = plt.subplots(figsize=(5, 3), layout="constrained")
-    grid = torch.logspace(*torch.tensor([sigma_max, sigma_min]).log10().tolist(), 1200, dtype=torch.float64)
+    grid = torch.logspace(math.log10(sigma_max), math.log10(sigma_min), 1200, dtype=torch.float64)
     # both sides of every jump, so that it is drawn upright
     edges = torch.tensor([p * f for p in schedule.breakpoints for f in (1 - 1e-9, 1 + 1e-9)], dtype=torch.float64)
     grid = torch.cat([grid, edges[(edges > sigma_min) & (edges < sigma_max)]]).sort(descending=True).values

@@ -208,9 +208,7 @@ def main(
                     "step": step,
                 }
                 save_atomically(checkpoint, lambda path, state=state: torch.save(state, path))
-                save_atomically(
-                    out / "ema.safetensors", lambda path: save_file(ema.inner_model.state_dict(), path)
-                )
+                save_atomically(out / "ema.safetensors", lambda path: save_file(ema.inner_model.state_dict(), path))
                 if step % (5 * eval_every) == 0:
                     save_file(ema.inner_model.state_dict(), out / f"ema-{step:06d}.safetensors")
 

@@ -143,16 +143,14 @@ class Schedule:
         """
         from ..solvers import called_sigmas
 
-        called = [float(s) for s in sigmas if s > 0] if solver is None else called_sigmas(
-            solver, sigmas, **solver_options
+        called = (
+            [float(s) for s in sigmas if s > 0] if solver is None else called_sigmas(solver, sigmas, **solver_options)
         )
         # in float32, as the solvers hold them: a level that sits on a window's edge must fall on the same side
         scales = self(torch.tensor(called, dtype=torch.float32))
         return int((2 - (scales == 0).int() - (scales == 1).int()).sum())
 
-    def plot(
-        self, *, sigma_min: float = 0.02, sigma_max: float = 80.0, ax: Axes | None = None, **style: Any
-    ) -> Axes:
+    def plot(self, *, sigma_min: float = 0.02, sigma_max: float = 80.0, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw scale against sigma (log axis, sampling from left to right); returns the matplotlib axes."""
         from ..plotting import plot_schedule
 
@@ -264,9 +262,7 @@ def build(kind: str, values: Mapping[str, Any]) -> Schedule:
     missing = [
         name
         for name, field in fields.items()
-        if name not in values
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise ValueError(f"{kind} needs {', '.join(missing)}; it takes {', '.join(fields)}")

@@ -87,7 +87,9 @@ class LateNegative(Schedule):
     def __post_init__(self) -> None:
         finite(self, "scale", "late", "sigma_switch")
         if self.sigma_switch < 0:
-            raise ValueError(f"{self.kind}: sigma_switch is a noise level and cannot be negative; got {self.sigma_switch}")
+            raise ValueError(
+                f"{self.kind}: sigma_switch is a noise level and cannot be negative; got {self.sigma_switch}"
+            )
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
         early, late = torch.full_like(sigma, self.scale), torch.full_like(sigma, self.late)

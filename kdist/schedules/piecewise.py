@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Piecewise(Schedule):
                 f"piecewise: one scale for each sigma, at least one; got {len(self.sigmas)} sigmas and "
                 f"{len(self.scales)} scales"
             )
-        if any(low >= high for high, low in zip(self.sigmas, self.sigmas[1:], strict=False)) or self.sigmas[-1] < 0:
+        if any(low >= high for high, low in itertools.pairwise(self.sigmas)) or self.sigmas[-1] < 0:
             raise ValueError(f"piecewise: sigmas must decrease strictly and not be negative; got {self.sigmas}")
         if self.interpolation not in ("previous", "linear"):
             raise ValueError(f"piecewise: interpolation must be 'previous' or 'linear'; got {self.interpolation!r}")

@@ -6,6 +6,7 @@ every solver and step count. These two convert, exactly at the grid's nodes and 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -16,7 +17,7 @@ __all__ = ["progress_to_sigma", "sigma_to_progress"]
 
 def _levels(sigmas: Sequence[float] | torch.Tensor) -> list[float]:
     levels = [float(s) for s in sigmas]
-    if len(levels) < 2 or any(low >= high for high, low in zip(levels, levels[1:], strict=False)) or levels[-1] < 0:
+    if len(levels) < 2 or any(low >= high for high, low in itertools.pairwise(levels)) or levels[-1] < 0:
         raise ValueError("sigmas must be at least two noise levels, strictly decreasing and not negative")
     return levels
 
@@ -48,7 +49,7 @@ def sigma_to_progress(sigma: float, sigmas: Sequence[float] | torch.Tensor) -> f
     if sigma >= levels[0]:
         return 0.0
     steps = len(levels) - 1
-    for index, (high, low) in enumerate(zip(levels, levels[1:], strict=False)):
+    for index, (high, low) in enumerate(itertools.pairwise(levels)):
         if sigma >= low:
             part = (high - sigma) / (high - low) if low == 0 else math.log(high / sigma) / math.log(high / low)
             return (index + part) / steps

@@ -1,0 +1,62 @@
+"""A schedule, a number or a user's function, evaluated for the rows of a batch and looked at on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .base import Schedule
+
+__all__ = ["host_values", "scale_of_rows"]
+
+
+def scale_of_rows(schedule: Callable[[Any], Any], sigma: torch.Tensor) -> torch.Tensor:
+    """The guidance scale of every row: (N,), float32 or float64.
+
+    Args:
+        schedule: a :class:`Schedule` or any function of the noise levels.
+        sigma: (N,) noise levels; half precision is evaluated in float32.
+
+    Raises:
+        ValueError: a result that is neither a number nor of shape () or (N,), or (on the CPU) not finite.
+    """
+    work = sigma if sigma.dtype in (torch.float32, torch.float64) else sigma.float()
+    if isinstance(schedule, Schedule):
+        return schedule(work)
+    try:
+        value = schedule(work)
+    except (RuntimeError, TypeError, ValueError) as error:
+        # a function written for numbers ("4 if sigma > 1 else 0") meets a batch: ask it row by row
+        if len(work) == 1 or not any(word in str(error) for word in ("ambiguous", "scalar", "one element")):
+            raise
+        value = torch.tensor([float(schedule(level)) for level in work.tolist()])
+    scale = torch.as_tensor(value, dtype=work.dtype, device=work.device)
+    if scale.ndim and scale.shape != work.shape:
+        raise ValueError(
+            f"the schedule returned shape {tuple(scale.shape)} for sigma of shape {tuple(work.shape)}; "
+            "it must return a number or one scale per row"
+        )
+    scale = scale.expand(work.shape)
+    if scale.device.type == "cpu" and _readable(scale) and not scale.isfinite().all():
+        bad = work[~scale.isfinite()].tolist()
+        raise ValueError(f"the schedule returned a scale that is not finite at sigma={sorted(set(bad), reverse=True)}")
+    return scale
+
+
+def host_values(schedule: Callable[[Any], Any], scale: torch.Tensor) -> list[float] | None:
+    """The scales as Python numbers, to see which network passes are needed; None where they should not be read.
+
+    Not read: a schedule that never needs one pass alone (reading would synchronise an accelerator for nothing), and
+    tensors inside ``torch.func`` transforms or ``torch.compile``, which have no values to read.
+    """
+    if isinstance(schedule, Schedule) and not schedule.can_skip:
+        return None
+    return scale.tolist() if _readable(scale) else None
+
+
+def _readable(tensor: torch.Tensor) -> bool:
+    if torch.compiler.is_compiling():
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
