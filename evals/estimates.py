@@ -1,0 +1,152 @@
+"""A number with what is needed to believe it: confidence interval, floor, p-value.
+
+:class:`Estimate` is a ``float`` (it can be compared, averaged, formatted and plotted as one) that carries its interval,
+the same statistic of real against real (``floor``), and the p-value of "generated and real follow the same law",
+alone and after control of the false discovery rate over classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+__all__ = ["Estimate", "mean_estimate", "with_q_values"]
+
+NAN = float("nan")
+
+
+class Estimate(float):
+    """A float with ``interval`` (low, high), ``floor``, ``p_value`` and ``q_value``.
+
+    Attributes:
+        interval: the confidence interval; (nan, nan) where there are too few samples for one.
+        floor: the statistic of real against real at matched n, itself an Estimate whose interval holds the central
+            part (at the report's confidence) of its law; None when no resamples were drawn.
+        p_value: two-sided permutation p-value; nan when no resamples were drawn.
+        q_value: ``p_value`` after Benjamini-Hochberg over the classes; nan outside a report's classes.
+    """
+
+    interval: tuple[float, float]
+    floor: Estimate | None
+    p_value: float
+    q_value: float
+
+    def __new__(
+        cls,
+        value: float,
+        interval: tuple[float, float] = (NAN, NAN),
+        *,
+        floor: Estimate | None = None,
+        p_value: float = NAN,
+        q_value: float = NAN,
+    ) -> Estimate:
+        self = super().__new__(cls, value)
+        self.interval = (float(interval[0]), float(interval[1]))
+        self.floor = floor
+        self.p_value = float(p_value)
+        self.q_value = float(q_value)
+        return self
+
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (float(self), self.interval), {"floor": self.floor, "p_value": self.p_value, "q_value": self.q_value}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Estimate:
+        return self  # nothing in it is meant to change; dataclasses.asdict keeps the whole estimate
+
+    @property
+    def lo(self) -> float:
+        """Lower end of the interval."""
+        return self.interval[0]
+
+    @property
+    def hi(self) -> float:
+        """Upper end of the interval."""
+        return self.interval[1]
+
+    @property
+    def half_width(self) -> float:
+        """Half the length of the interval."""
+        return (self.interval[1] - self.interval[0]) / 2
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        text = f"{float(self):.3g}"
+        return text if math.isnan(self.lo) else f"{text} [{self.lo:.3g}, {self.hi:.3g}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form; what is not defined (nan) becomes None."""
+
+        def finite(value: float) -> float | None:
+            return float(value) if math.isfinite(value) else None
+
+        return {
+            "value": finite(self),
+            "interval": None if math.isnan(self.lo) else [finite(self.lo), finite(self.hi)],
+            "floor": None
+            if self.floor is None
+            else {"value": finite(self.floor), "interval": list(self.floor.interval)},
+            "p_value": finite(self.p_value),
+            "q_value": finite(self.q_value),
+        }
+
+
+def mean_estimate(
+    estimates: Sequence[Estimate], standard_errors: Sequence[float], *, confidence: float, log: bool = False
+) -> Estimate:
+    """Mean over classes whose errors are independent, each class counting the same.
+
+    The interval is for the mean over *these* classes: only the sampling of images is random.
+
+    Args:
+        estimates: one per class; undefined ones (nan) are left out.
+        standard_errors: of each estimate (of its logarithm with ``log``).
+        confidence: of the interval.
+        log: the interval is symmetric on the log scale (for ratios).
+    """
+    values, errors = np.array(estimates, dtype=float), np.array(standard_errors, dtype=float)
+    defined = np.isfinite(values)
+    if not defined.any():
+        return Estimate(NAN)
+    values, errors = values[defined], errors[defined]
+    mean = float(values.mean())
+    z = stats.norm.ppf((1 + confidence) / 2)
+    if not log:
+        half = float(z * np.sqrt((errors**2).sum()) / len(values))
+        return Estimate(mean, (mean - half, mean + half))
+    factor = math.exp(z * np.sqrt(((values * errors) ** 2).sum()) / values.sum())
+    return Estimate(mean, (mean / factor, mean * factor))
+
+
+def with_q_values(estimates: Sequence[Estimate]) -> list[Estimate]:
+    """The same estimates with ``q_value``: Benjamini and Hochberg (1995) over those that have a p-value."""
+    p_values = np.array([e.p_value for e in estimates])
+    defined = np.isfinite(p_values)
+    q_values = np.full(len(p_values), NAN)
+    if defined.any():
+        q_values[defined] = stats.false_discovery_control(p_values[defined])
+    return [
+        Estimate(e, e.interval, floor=e.floor, p_value=e.p_value, q_value=q)
+        for e, q in zip(estimates, q_values, strict=True)
+    ]
+
+
+def fields_to_dict(record: Any) -> dict[str, Any]:
+    """A dataclass of estimates, numbers, strings and sequences of them as plain JSON values (nan becomes None)."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Estimate):
+            return value.to_dict()
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if isinstance(value, list | tuple):
+            return [plain(v) for v in value]
+        return value
+
+    return {field.name: plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
