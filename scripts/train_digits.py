@@ -44,7 +44,7 @@ def make_config(width: int, depth: int, d_ff: int, dropout: float, steps: int) -
             "sigma_data": 0.75,
             "sigma_min": digits.SIGMA_MIN,
             "sigma_max": digits.SIGMA_MAX,
-            "sigma_sample_density": {"type": "lognormal", "mean": -0.4, "std": 1.2},
+            "sigma_sample_density": {"type": "lognormal", "mean": 0.1, "std": 1.6},
         },
         "dataset": {"type": "sklearn-digits", "num_classes": digits.NUM_CLASSES, "cond_dropout_rate": 0.15},
         "optimizer": {"type": "adamw", "lr": 1e-3, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 1e-2},
@@ -121,14 +121,14 @@ def export(run: Path, target: Path) -> None:
 
 def main(
     out: Annotated[Path, typer.Option(help="folder for checkpoints and the log; an interrupted run resumes")],
-    steps: Annotated[int, typer.Option(help="optimizer steps")] = 20_000,
+    steps: Annotated[int, typer.Option(help="optimizer steps")] = 8_000,
     batch_size: int = 96,
     width: int = 128,
     depth: int = 4,
     d_ff: int = 192,
-    dropout: float = 0.05,
+    dropout: float = 0.0,
     ema_decay: float = 0.9995,
-    eval_every: int = 1000,
+    eval_every: int = 500,
     eval_per_class: int = 60,
     seed: int = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice")] = 0,
@@ -209,7 +209,7 @@ def main(
                 }
                 save_atomically(checkpoint, lambda path, state=state: torch.save(state, path))
                 save_atomically(out / "ema.safetensors", lambda path: save_file(ema.inner_model.state_dict(), path))
-                if step % (5 * eval_every) == 0:
+                if step % (2 * eval_every) == 0:
                     save_file(ema.inner_model.state_dict(), out / f"ema-{step:06d}.safetensors")
 
 

@@ -1,0 +1,14 @@
+"""Threads kept to one per process: several test processes side by side on a few cores are otherwise very slow."""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+# compiling k-diffusion's small functions takes longer than running them in tests
+os.environ.setdefault("K_DIFFUSION_USE_COMPILE", "0")
+
+import matplotlib
+import torch
+
+matplotlib.use("Agg")
+torch.set_num_threads(1)
