@@ -7,19 +7,24 @@ from .negative import LateNegative, LinearInVariance, NegativeWindow
 from .parsing import parse
 from .piecewise import Piecewise
 from .progress import progress_to_sigma, sigma_to_progress
+from .shapes import Beta, Exponential, Ramp, Triangle
 
 __all__ = [
+    "Beta",
     "Clip",
     "Constant",
+    "Exponential",
     "Interval",
     "LateNegative",
     "LinearInVariance",
     "NegativeWindow",
     "Piecewise",
     "Product",
+    "Ramp",
     "Schedule",
     "Sum",
     "Then",
+    "Triangle",
     "from_dict",
     "from_json",
     "parse",
