@@ -1,4 +1,4 @@
-"""Measuring what guidance did to each class: features, statistics, report. Stands alone: imports no other part of kdist."""
+"""Measuring what guidance did to each class: features, statistics, report. Imports no other part of kdist."""
 
 from .distortion import ClassDistortion, DistortionReport, PooledDistortion, measure
 from .estimates import Estimate

@@ -108,7 +108,7 @@ class PooledDistortion:
 
 @dataclasses.dataclass(frozen=True)
 class DistortionReport:
-    """What :func:`measure` returns: ``classes`` in the order of their labels, ``pooled``, ``warnings``, ``settings``."""
+    """What :func:`measure` returns; ``classes`` are in the order of their labels."""
 
     classes: list[ClassDistortion]
     pooled: PooledDistortion
@@ -319,7 +319,10 @@ def _control_false_discoveries(entries: list[ClassDistortion]) -> list[ClassDist
         if getattr(entries[0], field) is None:
             continue
         adjusted = with_q_values([getattr(entry, field) for entry in entries])
-        entries = [dataclasses.replace(e, **{field: q}) for e, q in zip(entries, adjusted, strict=True)]
+        entries = [
+            dataclasses.replace(e, **{field: q})  # type: ignore[arg-type]
+            for e, q in zip(entries, adjusted, strict=True)
+        ]
     return entries
 
 

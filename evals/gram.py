@@ -27,7 +27,7 @@ class SplitStatistics:
     Attributes:
         trace_a, trace_b: unbiased traces of the two covariances.
         log_ratio: ``log(trace_a / trace_b)``.
-        log_ratio_error: its standard error, by the influence of each sample.
+        log_ratio_error: its standard error, by the delete-one jackknife of both groups.
         shift_squared: unbiased ``|mean_a - mean_b|^2``; negative values are chance.
         shift_noise: ``trace_a / n_a + trace_b / n_b``, the part that was subtracted for it.
         along: unbiased ``<mean_a - mean_b, mean_b - origin>``.
@@ -77,7 +77,7 @@ def _split_statistics(gram: np.ndarray, members: np.ndarray) -> SplitStatistics:
     noise = trace_a / n_a + trace_b / n_b
     with np.errstate(divide="ignore", invalid="ignore"):  # a class of identical samples: trace 0
         log_ratio = np.log(trace_a / trace_b)
-        log_ratio_error = np.sqrt(_relative_variance(from_a, n_a) + _relative_variance(from_b, n_b))
+        log_ratio_error = np.sqrt(_jackknife_log_variance(from_a, a, n_a) + _jackknife_log_variance(from_b, b, n_b))
     along_b = to_b / n_b[:, None]  # component of each sample along mean_b - origin, times its length
     spread = _variance_within(along_b, a, n_a) / n_a + _variance_within(along_b, b, n_b) / n_b
     return SplitStatistics(
@@ -93,10 +93,10 @@ def _split_statistics(gram: np.ndarray, members: np.ndarray) -> SplitStatistics:
     )
 
 
-def _relative_variance(squared_distances: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Variance of the mean of n squared distances over its square; the other entries of a row are zero."""
-    mean = squared_distances.sum(1) / n
-    return ((squared_distances**2).sum(1) / n - mean**2) / (n - 1) / mean**2
+def _jackknife_log_variance(squared_distances: np.ndarray, member: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Delete-one jackknife variance of the log trace; leaving i out lowers the sum of squares by q_i n / (n - 1)."""
+    left = squared_distances.sum(1)[:, None] - squared_distances * (n / (n - 1))[:, None]
+    return _variance_within(np.log(left), member, n) * (n - 1) ** 2 / n
 
 
 def _variance_within(values: np.ndarray, member: np.ndarray, n: np.ndarray) -> np.ndarray:
