@@ -1,3 +1,12 @@
 """kdist.theory: what a guidance schedule does to each class, before a sample is drawn (float64 throughout)."""
 
+from .distortion import Distortion as Distortion
+from .distortion import compare as compare
+from .distortion import distortion as distortion
 from .exact import GaussianMixtureDenoiser as GaussianMixtureDenoiser
+from .full import FullGaussianPair as FullGaussianPair
+from .full import FullMoments as FullMoments
+from .gaussian import GaussianPair as GaussianPair
+from .gaussian import GuidanceWidensWarning as GuidanceWidensWarning
+from .gaussian import Moments as Moments
+from .gaussian import moments as moments
