@@ -1,0 +1,200 @@
+"""What the demo shows: a table in the terminal, ``results.json`` and one self-contained ``report.html``."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .. import __version__, digits
+from .run import Outcome
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+__all__ = ["NOTES", "summary", "table", "write_html", "write_json"]
+
+NOTES: Mapping[str, str] = {
+    "variance kept": "Trace of the class covariance of the samples over that of the real digits, in pixel space, "
+    "averaged over classes. 1 is the diversity of real data; below it, the class has shrunk. In brackets the 95 % "
+    "interval.",
+    "inside": "The same among the samples that the classifier puts in their class: what is left of the shrinkage when "
+    "the mere removal of misdrawn samples does not count.",
+    "in features": "Variance kept in the feature space of the digits classifier instead of pixels.",
+    "overshoot": "How far the class mean was pushed away from the mean of all digits, in units of their distance. 0 "
+    "is right, positive is too far.",
+    "accuracy": "Share of samples that a classifier, trained on real digits, recognises as the class asked for.",
+    "separability": "Between-class over within-class scatter. Above the real value the classes are more alike inside, "
+    "and further apart, than real ones.",
+    "calls": "Network evaluations per sample. A scale of 1 needs no unconditional pass, a scale of 0 no conditional "
+    "one; passes that are not needed are not run.",
+    "floor": "What the measurement gives for real digits against real digits with as many images: no schedule can be "
+    "told from perfect closer than this.",
+}
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """The run in a few sentences, from its own numbers."""
+
+    def words(outcome: Outcome) -> str:
+        pooled = outcome.pixels.pooled
+        return f"{pooled.trace_ratio:.0%} of the real variance at {pooled.accuracy:.1%} accuracy"
+
+    least = min(outcomes, key=lambda outcome: outcome.pixels.pooled.trace_ratio)
+    text = f"{least.name} keeps {words(least)}"
+    negative = [o for o in outcomes if any(o.schedule(float(s)) < 1 for s in digits.sigmas(200))]
+    if not negative:
+        return f"{text}."
+    best = max(negative, key=lambda outcome: outcome.pixels.pooled.trace_ratio)
+    return f"{text}; {best.name}, whose scale goes below 1, keeps {words(best)}."
+
+
+def table(outcomes: Sequence[Outcome]) -> Table:
+    """The comparison for a terminal."""
+    from rich.table import Table
+
+    first = outcomes[0].pixels.pooled
+    result = Table(title="each class of digits, under guidance", caption=_floor_line(outcomes), caption_justify="left")
+    result.add_column("schedule (scale 1 = conditional)", overflow="fold")
+    for column in ("variance kept", "inside", "in features", "overshoot", "accuracy", "separability", "calls"):
+        result.add_column(column, justify="right", no_wrap=True)
+    result.add_row(
+        "real digits", "1", "1", "1", "0", _number(first.accuracy_real, ".3f"), f"{first.separability_real:.2f}", "",
+        end_section=True,
+    )  # fmt: skip
+    for outcome in outcomes:
+        pooled = outcome.pixels.pooled
+        ratio = pooled.trace_ratio
+        result.add_row(
+            outcome.name,
+            f"{ratio:.2f} [{ratio.lo:.2f}, {ratio.hi:.2f}]",
+            _number(pooled.trace_ratio_correct, ".2f"),
+            f"{outcome.features.pooled.trace_ratio:.2f}",
+            f"{pooled.overshoot:+.2f}",
+            _number(pooled.accuracy, ".3f"),
+            f"{pooled.separability:.2f}",
+            f"{outcome.nfe:g}",
+        )
+    return result
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _floor_line(outcomes: Sequence[Outcome]) -> str:
+    """What no schedule can be told from, in one line."""
+    floor = outcomes[0].pixels.pooled.trace_ratio.floor
+    if floor is None:
+        return ""
+    return f"floor: real against real at the same size gives variance {floor:.2f} [{floor.lo:.2f}, {floor.hi:.2f}]"
+
+
+def write_json(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, Any]) -> None:
+    """Everything measured, for other programs."""
+    from ..evals.html import write_whole
+
+    content = {
+        "schema": "kdist.demo/1",
+        "settings": dict(settings),
+        "versions": versions(),
+        "schedules": [
+            {
+                "name": outcome.name,
+                "schedule": outcome.schedule.to_dict(),
+                "nfe": outcome.nfe,
+                "seconds": round(outcome.seconds, 3),
+                "pixels": outcome.pixels.to_dict(),
+                "features": outcome.features.to_dict(),
+            }
+            for outcome in outcomes
+        ],
+    }
+    write_whole(path, json.dumps(content, indent=1))
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    from importlib.metadata import version
+
+    names = ("k-diffusion", "numpy", "scipy", "scikit-learn")
+    return {"kdist": __version__, "python": platform.python_version(), "torch": torch.__version__} | {
+        name: version(name) for name in names
+    }
+
+
+def write_html(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, Any], command: str) -> None:
+    """The report: trade-off, schedules, table, samples, classes, what the numbers mean, how to repeat it."""
+    from ..evals import figures, html
+
+    pixels = {outcome.name: outcome.pixels for outcome in outcomes}
+    real_images, real_labels = digits.load_data("all")
+    shown = 8
+    page = html.render(
+        "report.html",
+        folder=Path(__file__).parent,
+        title="kdist demo: what guidance does to each class",
+        summary=summary(outcomes),
+        outcomes=outcomes,
+        first=outcomes[0].pixels.pooled,
+        trade_off=html.figure_uri(figures.trade_off(pixels, calls=[outcome.nfe for outcome in outcomes])),
+        curves=html.figure_uri(_curves(outcomes)),
+        classes=html.figure_uri(figures.class_ratios(pixels)),
+        sheets=[("real digits", _sheet(real_images, real_labels, shown))]
+        + [(o.name, _sheet(o.samples, _labels(o.samples), shown)) for o in outcomes],
+        floor=_floor_line(outcomes),
+        notes=NOTES,
+        settings=settings,
+        versions=versions(),
+        command=command,
+    )
+    html.write_whole(path, page)
+
+
+def _labels(samples: torch.Tensor) -> torch.Tensor:
+    return torch.arange(digits.NUM_CLASSES).repeat_interleave(len(samples) // digits.NUM_CLASSES)
+
+
+def _sheet(images: torch.Tensor, labels: torch.Tensor, shown: int) -> str:
+    """The first images of every class, a class a row; the same places hold the same noise in every sheet."""
+    from ..evals import html
+
+    shown = min(shown, *(int((labels == label).sum()) for label in range(digits.NUM_CLASSES)))
+    rows = torch.cat([images[labels == label][:shown] for label in range(digits.NUM_CLASSES)])
+    return html.image_uri(html.grid(rows.numpy(), shown).repeat(4, 0).repeat(4, 1))
+
+
+def _curves(outcomes: Sequence[Outcome]) -> Figure:
+    """Every schedule's scale against sigma, one small panel each."""
+    import matplotlib.pyplot as plt
+
+    from ..evals.figures import style
+
+    columns = min(3, len(outcomes))
+    rows = -(-len(outcomes) // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(3.7 * columns, 2.1 * rows),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for index, ax in enumerate(axes.flat):
+        if index >= len(outcomes):
+            ax.set_visible(False)
+            continue
+        outcomes[index].schedule.plot(ax=ax, color=style(index)[0], linewidth=2)
+        ax.set_title(outcomes[index].name, fontsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+        if index // columns < rows - 1:
+            ax.set_xlabel("")
+        if index % columns:
+            ax.set_ylabel("")
+    return figure
