@@ -1,0 +1,198 @@
+"""Images straight from a sampler, without a detour through files.
+
+Sample i has label ``labels[i]`` and a seed of its own, derived from ``(seed, i)`` alone; its noise is drawn on the
+CPU from that seed. So what it looks like depends neither on the batch it is in nor on how many processes share the
+work (beyond the last bits of float arithmetic), and two guidance settings with one seed are paired sample by sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..features.weights import module_hash
+from .base import BadImage, Source, ValueRange, array_hash, check_labels, quantise
+
+__all__ = ["GeneratorSource", "SamplerSource", "sample_seeds"]
+
+_PROBES = 2  # samples that are drawn to notice what no hash of the weights shows
+
+
+def sample_seeds(seed: int, count: int) -> list[int]:
+    """One independent 63-bit seed per sample: the i-th depends on ``(seed, i)`` only."""
+    return [int(np.random.SeedSequence([seed, i]).generate_state(1, np.uint64)[0] >> 1) for i in range(count)]
+
+
+class GeneratorSource(Source):
+    """A function that draws images for labels and seeds.
+
+    Args:
+        generate: ``generate(labels, seeds) -> images``: (n,) int64 tensor and list of n ints to (n, C, H, W), uint8
+            or floats on ``value_range``. Each image may depend on its own label and seed only.
+        labels: (N,) the class of each sample.
+        seed: the run's seed.
+        value_range: what black and white are; (-1, 1) in k-diffusion.
+        key: anything that tells this function from others; with the first samples, which are drawn as a probe, it
+            decides whether cached features are still good.
+
+    Raises:
+        ValueError: no label, or images of another form.
+    """
+
+    concurrent = False  # the sampler and the network would compete for the device
+
+    def __init__(
+        self,
+        generate: Callable[[torch.Tensor, list[int]], torch.Tensor],
+        labels: Any,
+        *,
+        seed: int = 0,
+        value_range: ValueRange = (-1.0, 1.0),
+        key: str = "",
+        description: str = "sampler",
+    ) -> None:
+        self.labels = check_labels(labels, len(labels))
+        if not len(self.labels):
+            raise ValueError("labels is empty: say which classes to sample, one label per image")
+        self.seeds = sample_seeds(seed, len(self.labels))
+        self.classes = {int(label): str(label) for label in np.unique(self.labels)}
+        self.description = f"{description}, seed {seed}"
+        self._generate, self._value_range, self._key = generate, value_range, key
+        self._fingerprint: bytes | None = None
+
+    def name(self, index: int) -> str:
+        return f"sample {index} (class {self.labels[index]})"
+
+    def digest(self, index: int) -> bytes:
+        if self._fingerprint is None:
+            probes = self.load(range(min(_PROBES, len(self))))
+            content = [self._key.encode(), str(self._value_range).encode()]
+            content += [image.reason.encode() if isinstance(image, BadImage) else array_hash(image) for image in probes]
+            self._fingerprint = hashlib.sha256(b"\0".join(content)).digest()
+        own = f" {self.labels[index]} {self.seeds[index]}".encode()
+        return hashlib.sha256(self._fingerprint + own).digest()
+
+    def load(self, indices: Sequence[int], pool: Executor | None = None) -> list[np.ndarray | BadImage]:
+        chosen = list(indices)
+        labels = torch.from_numpy(self.labels[chosen])
+        with torch.no_grad():
+            images = self._generate(labels, [self.seeds[index] for index in chosen])
+        if (
+            not torch.is_tensor(images)
+            or images.ndim != 4
+            or len(images) != len(chosen)
+            or images.shape[1] not in (1, 3)
+        ):
+            got = tuple(images.shape) if torch.is_tensor(images) else type(images).__name__
+            raise ValueError(f"the sampler must give ({len(chosen)}, C, H, W) images with C = 1 or 3; got {got}")
+        finite = images.isfinite().flatten(1).all(1).tolist()
+        if images.dtype != torch.uint8:
+            images = quantise(images.nan_to_num(), self._value_range)
+        pictures = images.permute(0, 2, 3, 1).cpu().numpy()
+        return [
+            picture if good else BadImage("NaN or infinite pixels")
+            for picture, good in zip(pictures, finite, strict=True)
+        ]
+
+
+class SamplerSource(GeneratorSource):
+    """A k-diffusion sampler with labels.
+
+    Args:
+        model: a k-diffusion denoiser, ``model(x, sigma, **extra_args)``; guided or not.
+        sampler: a function of ``k_diffusion.sampling`` that takes ``(model, x, sigmas, extra_args=...)``. Samplers
+            with fresh noise get it from each sample's seed (a Brownian tree per sample where the sampler's module
+            has ``BrownianTreeNoiseSampler``).
+        sigmas: (steps + 1,) decreasing noise levels; samples start as N(0, sigmas[0]^2).
+        labels: (N,) the class of each sample.
+        shape: (C, H, W) of one sample.
+        seed: the run's seed.
+        class_key: the argument under which the model takes labels; None for a model without classes.
+        extra_args: further arguments of the model, the same for all samples.
+        sampler_options: further options of the sampler.
+        device: where to sample.
+        value_range: what black and white are.
+        key: tells apart what the weights and the probe cannot.
+
+    Raises:
+        ValueError: a sampler that draws noise which no seed controls (``s_churn > 0``), wrong sigmas or shape.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., torch.Tensor],
+        sampler: Callable[..., torch.Tensor],
+        sigmas: torch.Tensor,
+        labels: Any,
+        *,
+        shape: tuple[int, int, int],
+        seed: int = 0,
+        class_key: str | None = "class_cond",
+        extra_args: Mapping[str, Any] | None = None,
+        sampler_options: Mapping[str, Any] | None = None,
+        device: str | torch.device = "cpu",
+        value_range: ValueRange = (-1.0, 1.0),
+        key: str = "",
+    ) -> None:
+        options = dict(sampler_options or {})
+        if options.get("s_churn", 0) != 0:
+            raise ValueError(
+                "sampler_options: s_churn draws from torch's global generator, so that samples would depend on their "
+                "batch; use an ancestral or SDE sampler for fresh noise"
+            )
+        if "noise_sampler" in options:
+            raise ValueError("sampler_options: noise_sampler is made from each sample's own seed; leave it out")
+        if len(shape) != 3 or shape[0] not in (1, 3):
+            raise ValueError(f"shape must be (C, H, W) of one sample with C = 1 or 3; got {tuple(shape)}")
+        sigmas = torch.as_tensor(sigmas)
+        if sigmas.ndim != 1 or len(sigmas) < 2 or not (sigmas[:-1] > sigmas[1:]).all() or sigmas[-1] < 0:
+            raise ValueError(f"sigmas must decrease from the largest noise level to at least 0; got {sigmas}")
+        self._model, self._sampler, self._options = model, sampler, options
+        self._sigmas, self._device, self._shape = sigmas.to(device), torch.device(device), tuple(shape)
+        self._class_key, self._extra_args = class_key, dict(extra_args or {})
+        base = sampler.func if isinstance(sampler, partial) else sampler
+        weights = module_hash(model) if isinstance(model, torch.nn.Module) else type(model).__name__
+        name = getattr(base, "__name__", type(base).__name__)
+        identity = [weights, name, sigmas.tolist(), str(shape), class_key, sorted(options.items()), key]
+        super().__init__(
+            self._sample,
+            labels,
+            seed=seed,
+            value_range=value_range,
+            key=repr(identity),
+            description=f"{name}, {len(sigmas) - 1} steps",
+        )
+
+    def _sample(self, labels: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        noise = torch.stack([torch.randn(self._shape, generator=generator) for generator in generators])
+        x = noise.to(self._device, self._sigmas.dtype) * self._sigmas[0]
+        extra_args = dict(self._extra_args)
+        if self._class_key is not None:
+            extra_args[self._class_key] = labels.to(self._device)
+        options = dict(self._options)
+        accepted = inspect.signature(self._sampler).parameters
+        if "noise_sampler" in accepted:
+            options["noise_sampler"] = self._noise_sampler(x, seeds, generators)
+        if "disable" in accepted:
+            options.setdefault("disable", True)
+        return self._sampler(self._model, x, self._sigmas, extra_args=extra_args, **options)
+
+    def _noise_sampler(self, x: torch.Tensor, seeds: list[int], generators: list[torch.Generator]) -> Any:
+        """Fresh unit noise per sample: ``noise_sampler(sigma, sigma_next) -> like x``."""
+        base = self._sampler.func if isinstance(self._sampler, partial) else self._sampler
+        tree = getattr(inspect.unwrap(base), "__globals__", {}).get("BrownianTreeNoiseSampler")
+        if tree is not None:  # consistent over overlapping steps, which dpmpp_sde takes
+            return tree(x, self._sigmas[self._sigmas > 0].min(), self._sigmas.max(), seed=seeds)
+
+        def independent(sigma: Any, sigma_next: Any) -> torch.Tensor:
+            return torch.stack([torch.randn(self._shape, generator=generator) for generator in generators]).to(x)
+
+        return independent
