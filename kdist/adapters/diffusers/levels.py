@@ -1,0 +1,112 @@
+"""Noise levels of a diffusers scheduler in k-diffusion's convention.
+
+diffusers numbers noise levels by timesteps; schedules here live in ``sigma`` of the variance-exploding path
+``x = x0 + sigma n``. A variance-preserving network sees ``x / sqrt(sigma^2 + 1)`` with
+``sigma_t^2 = (1 - abar_t) / abar_t``, ``abar`` being the scheduler's ``alphas_cumprod``. A flow-matching network sees
+``(1 - s) x0 + s n``, that is ``x / (sigma + 1)`` with ``sigma = s / (1 - s)``.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["scheduler_sigmas", "sigma_of_timestep", "training_sigmas"]
+
+# zero-terminal-SNR schedulers end at abar = 0, sigma = infinity; EulerDiscreteScheduler's own floor: sigma = 4096
+_SMALLEST_ALPHA = 2.0**-24
+# a flow starts at s = 1, sigma = infinity: this stands for it
+_LARGEST_SIGMA = 1e4
+
+
+def training_sigmas(scheduler: Any) -> torch.Tensor:
+    """The noise levels that the network was trained on: (num_train_timesteps,) float64, increasing with the timestep.
+
+    Raises:
+        ValueError: the scheduler has no ``alphas_cumprod`` (flow matching, EDM).
+    """
+    alphas = getattr(scheduler, "alphas_cumprod", None)
+    if alphas is None:
+        raise ValueError(
+            f"{type(scheduler).__name__} has no alphas_cumprod, so its timesteps are no noise levels of a "
+            "variance-preserving network; use the scheduler that the network was trained with (DDPM, DDIM, Euler, ...)"
+        )
+    alphas = alphas.double().cpu().clamp_min(_SMALLEST_ALPHA)
+    return ((1 - alphas) / alphas).sqrt()
+
+
+def scheduler_sigmas(scheduler: Any, steps: int) -> torch.Tensor:
+    """The noise levels of a run of this scheduler, for k-diffusion's solvers: (steps + 1,) float32, the last one 0.
+
+    The scheduler itself is left as it is. Second-order schedulers give each level once.
+
+    Args:
+        scheduler: any diffusers scheduler with ``timesteps``.
+        steps: as for ``set_timesteps``.
+    """
+    scheduler = copy.deepcopy(scheduler)
+    scheduler.set_timesteps(steps)
+    levels = [sigma_of_timestep(scheduler, t, step) for step, t in enumerate(scheduler.timesteps)]
+    if getattr(scheduler, "order", 1) == 2:
+        levels = levels[::2]
+    # PNDM asks twice at one level while it gathers its first predictions
+    return torch.tensor([*(level for level, _ in itertools.groupby(levels)), 0.0])
+
+
+def sigma_of_timestep(scheduler: Any, timestep: Any, step: int | None = None) -> float:
+    """The noise level of the network call that a pipeline makes at ``timestep``, mid-step and correction calls too.
+
+    Args:
+        scheduler: the pipeline's scheduler, after ``set_timesteps``.
+        timestep: one of ``scheduler.timesteps``.
+        step: index of the loop, to tell equal timesteps apart (rounding makes them with Karras levels).
+
+    Raises:
+        ValueError: a timestep that this run of the scheduler does not have.
+    """
+    index = _index(scheduler, float(timestep), step)
+    sigmas = getattr(scheduler, "sigmas", None)
+    own = None if sigmas is None or len(sigmas) <= index else float(sigmas[index])
+    config = scheduler.config
+    if own is not None and _is_flow(scheduler):
+        return min(own / (1 - own), _LARGEST_SIGMA) if own < 1 else _LARGEST_SIGMA
+    if own is not None and (
+        getattr(scheduler, "alphas_cumprod", None) is None or config.get("timestep_type") == "continuous"
+    ):
+        return own
+    # the timestep always says where the network is asked; the listed level is more exact (timesteps are rounded), but
+    # at the mid-step calls of DPM-2 and DPM-SDE it is that of the step
+    table = training_sigmas(scheduler).log().numpy()
+    if own is not None and own > 0:
+        listed = np.interp(np.log(own), table, np.arange(len(table)))
+        if abs(listed - float(timestep)) <= 1:
+            return own
+    return float(np.exp(np.interp(float(timestep), np.arange(len(table)), table)))
+
+
+def _index(scheduler: Any, timestep: float, step: int | None) -> int:
+    timesteps = getattr(scheduler, "timesteps", None)
+    matches = [] if timesteps is None else (timesteps == timestep).nonzero().flatten().tolist()
+    if not matches:
+        raise ValueError(
+            f"timestep {timestep:g} is none of this run of {type(scheduler).__name__}: is it the pipeline's scheduler, "
+            "and was set_timesteps called?"
+        )
+    begin = getattr(scheduler, "begin_index", None) or 0
+    for guess in (getattr(scheduler, "step_index", None), None if step is None else begin + step):
+        if guess in matches:
+            return guess
+    return matches[0]
+
+
+def _is_flow(scheduler: Any) -> bool:
+    config = scheduler.config
+    return (
+        bool(config.get("use_flow_sigmas"))
+        or config.get("prediction_type") == "flow_prediction"
+        or "FlowMatch" in type(scheduler).__name__
+    )
