@@ -105,12 +105,14 @@ class GuidedDenoiser(nn.Module):
         sigma = sigma.expand(batch) if sigma.ndim == 0 else sigma
         if sigma.shape != (batch,):
             raise ValueError(f"sigma must have shape ({batch},) like the batch, or (); got {tuple(sigma.shape)}")
-        scale = scale_of_rows(schedule, sigma)
+        bound = schedule.bind(cond_args, batch) if isinstance(schedule, Schedule) else schedule
+        scale = scale_of_rows(bound, sigma)
+        rules.check_scales(self.rule, scale, sigma, schedule)
         both = list(range(batch))
         only_cond: list[int] = []
         only_uncond: list[int] = []
-        to_cond, to_uncond = (getattr(self.rule, f"reduces_to_{name}", False) for name in ("cond", "uncond"))
-        values = host_values(schedule, scale) if to_cond or to_uncond else None
+        to_cond, to_uncond = rules.reductions(self.rule)
+        values = host_values(bound, scale) if to_cond or to_uncond else None
         if values is not None:
             only_cond = [row for row, value in enumerate(values) if value == 1 and to_cond]
             only_uncond = [row for row, value in enumerate(values) if value == 0 and to_uncond]

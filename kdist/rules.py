@@ -23,6 +23,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import torch
 
+from .schedules.base import readable
+
 __all__ = [
     "Rule",
     "linear",
@@ -80,7 +82,7 @@ def check_scales(rule: Callable[..., Any], scale: torch.Tensor, sigma: torch.Ten
     while isinstance(rule, functools.partial):
         rule = rule.func
     minimum, maximum = getattr(rule, "serves", (None, None))
-    if minimum is None and maximum is None:
+    if (minimum is None and maximum is None) or not readable(scale):
         return
     outside = scale.clamp(minimum, maximum) != scale
     if outside.any():

@@ -7,6 +7,7 @@ from .negative import LateNegative, LinearInVariance, NegativeWindow
 from .parsing import parse
 from .piecewise import Piecewise
 from .progress import progress_to_sigma, sigma_to_progress
+from .rows import PerClass, PerRow
 from .shapes import Beta, Exponential, Ramp, Triangle
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "LateNegative",
     "LinearInVariance",
     "NegativeWindow",
+    "PerClass",
+    "PerRow",
     "Piecewise",
     "Product",
     "Ramp",

@@ -102,19 +102,27 @@ class Schedule:
             raise ValueError(f"{self.kind} has no single peak to set; build it with the scales you want")
         return dataclasses.replace(self, scale=scale)  # type: ignore[call-arg]
 
+    def bind(self, extra_args: Mapping[str, Any], batch: int) -> Schedule:
+        """The schedule for a batch of ``batch`` rows with these conditions.
+
+        Itself, except for schedules that differ between rows (:class:`kdist.schedules.PerClass`, ``PerRow``) and what
+        is composed of them.
+        """
+        return self
+
     # Composition
 
     def __add__(self, other: Schedule | float) -> Schedule:
         from .compose import Sum
 
-        return Sum(self, _as_schedule(other))
+        return Sum(self, as_schedule(other))
 
     __radd__ = __add__
 
     def __mul__(self, other: Schedule | float) -> Schedule:
         from .compose import Product
 
-        return Product(self, _as_schedule(other))
+        return Product(self, as_schedule(other))
 
     __rmul__ = __mul__
 
@@ -128,12 +136,14 @@ class Schedule:
         """This schedule above ``sigma = at``, ``later`` at and below it (sampling runs from high sigma to low)."""
         from .compose import Then
 
-        return Then(self, _as_schedule(later), at)
+        return Then(self, as_schedule(later), at)
 
     # Counting and looking
 
-    def nfe(self, sigmas: torch.Tensor | Sequence[float], solver: str | None = None, **solver_options: Any) -> int:
-        """Network evaluations per sample that a run over ``sigmas`` will make.
+    def nfe(self, sigmas: torch.Tensor | Sequence[float], solver: str | None = None, **solver_options: Any) -> float:
+        """Network evaluations per sample that a run over ``sigmas`` will make with the linear rule.
+
+        A whole number, except for schedules bound to a batch whose rows differ.
 
         Args:
             sigmas: (steps + 1,) decreasing noise levels, as k-diffusion's solvers take them.
@@ -146,6 +156,8 @@ class Schedule:
         called = (
             [float(s) for s in sigmas if s > 0] if solver is None else called_sigmas(solver, sigmas, **solver_options)
         )
+        if not self.can_skip:
+            return 2 * len(called)
         # in float32, as the solvers hold them: a level that sits on a window's edge must fall on the same side
         scales = self(torch.tensor(called, dtype=torch.float32))
         return int((2 - (scales == 0).int() - (scales == 1).int()).sum())
@@ -212,7 +224,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _as_schedule(value: Schedule | float) -> Schedule:
+def _revive(value: Any) -> Any:
+    """The inverse of :func:`_plain`."""
+    if isinstance(value, Mapping):
+        return from_dict(value)
+    if isinstance(value, list):
+        return tuple(_revive(item) for item in value)
+    return value
+
+
+def as_schedule(value: Schedule | float) -> Schedule:
+    """A number as a constant schedule; schedules as they are."""
     if isinstance(value, Schedule):
         return value
     from .constant import Constant
@@ -233,6 +255,18 @@ def finite(owner: Schedule, *names: str, optional: bool = False) -> None:
         if not math.isfinite(number):
             raise ValueError(f"{owner.kind}: {name} must be finite; got {number}")
         object.__setattr__(owner, name, number)
+
+
+def merged_breakpoints(*schedules: Schedule) -> tuple[float, ...]:
+    """Those of all of them, increasing."""
+    return tuple(sorted({point for schedule in schedules for point in schedule.breakpoints}))
+
+
+def readable(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has values to look at: not inside ``torch.func`` transforms or ``torch.compile``."""
+    if torch.compiler.is_compiling():
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def ordered_sigmas(owner: Schedule, low: str = "sigma_lo", high: str = "sigma_hi") -> None:
@@ -284,12 +318,7 @@ def from_dict(values: Mapping[str, Any]) -> Schedule:
     kind = fields.pop("type", None)
     if kind is None:
         raise ValueError("not a schedule: no 'type' in it")
-    for name, value in fields.items():
-        if isinstance(value, Mapping) and "type" in value:
-            fields[name] = from_dict(value)
-        elif isinstance(value, list):
-            fields[name] = tuple(value)
-    return build(kind, fields)
+    return build(kind, {name: _revive(value) for name, value in fields.items()})
 
 
 def from_json(source: str | os.PathLike[str]) -> Schedule:

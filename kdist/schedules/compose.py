@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from .base import Schedule, finite
+from .base import Schedule, finite, merged_breakpoints
 
 __all__ = ["Clip", "Product", "Sum", "Then"]
 
 
-def _merged(*schedules: Schedule) -> tuple[float, ...]:
-    return tuple(sorted({point for schedule in schedules for point in schedule.breakpoints}))
+class _Composed(Schedule):
+    """Fields that are schedules follow the batch."""
+
+    def bind(self, extra_args: Mapping[str, Any], batch: int) -> Schedule:
+        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        bound = {name: part.bind(extra_args, batch) for name, part in parts.items() if isinstance(part, Schedule)}
+        return dataclasses.replace(self, **bound)
 
 
 @dataclass(frozen=True)
-class Sum(Schedule):
+class Sum(_Composed):
     """``first(sigma) + second(sigma)``."""
 
     first: Schedule
@@ -27,11 +35,11 @@ class Sum(Schedule):
 
     @property
     def breakpoints(self) -> tuple[float, ...]:
-        return _merged(self.first, self.second)
+        return merged_breakpoints(self.first, self.second)
 
 
 @dataclass(frozen=True)
-class Product(Schedule):
+class Product(_Composed):
     """``first(sigma) * second(sigma)``."""
 
     first: Schedule
@@ -42,11 +50,11 @@ class Product(Schedule):
 
     @property
     def breakpoints(self) -> tuple[float, ...]:
-        return _merged(self.first, self.second)
+        return merged_breakpoints(self.first, self.second)
 
 
 @dataclass(frozen=True)
-class Clip(Schedule):
+class Clip(_Composed):
     """``schedule(sigma)`` kept inside ``[minimum, maximum]``; its kinks at the limits are not listed as breakpoints."""
 
     schedule: Schedule
@@ -73,7 +81,7 @@ class Clip(Schedule):
 
 
 @dataclass(frozen=True)
-class Then(Schedule):
+class Then(_Composed):
     """``earlier`` above ``sigma = at``, ``later`` at and below it."""
 
     earlier: Schedule

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from .base import Schedule
+from .base import Schedule, readable
 
 __all__ = ["host_values", "scale_of_rows"]
 
@@ -39,7 +40,7 @@ def scale_of_rows(schedule: Callable[[Any], Any], sigma: torch.Tensor) -> torch.
             "it must return a number or one scale per row"
         )
     scale = scale.expand(work.shape)
-    if scale.device.type == "cpu" and _readable(scale) and not scale.isfinite().all():
+    if scale.device.type == "cpu" and readable(scale) and not scale.isfinite().all():
         bad = work[~scale.isfinite()].tolist()
         raise ValueError(f"the schedule returned a scale that is not finite at sigma={sorted(set(bad), reverse=True)}")
     return scale
@@ -53,10 +54,12 @@ def host_values(schedule: Callable[[Any], Any], scale: torch.Tensor) -> list[flo
     """
     if isinstance(schedule, Schedule) and not schedule.can_skip:
         return None
-    return scale.tolist() if _readable(scale) else None
-
-
-def _readable(tensor: torch.Tensor) -> bool:
-    if torch.compiler.is_compiling():
-        return False
-    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    if not readable(scale):
+        return None
+    values = scale.tolist()
+    if any(map(math.isnan, values)):  # PerClass on an accelerator, where it does not look at the classes itself
+        missing = [row for row, value in enumerate(values) if math.isnan(value)]
+        raise ValueError(
+            f"the schedule has no scale for rows {missing}: their class is not listed, and there is no default"
+        )
+    return values
