@@ -1,11 +1,11 @@
-"""What generation did to each class: shift, overshoot, shrinkage, separability, and whether to believe it.
+"""What generation did to each class: shift, overshoot, shrinkage, separability, diversity, and whether to believe it.
 
 :func:`measure` compares the features of generated samples with those of real ones, class by class and averaged over
 classes. Every number is an :class:`~kdist.evals.Estimate`: a float with its interval, its floor (real against real at
 the same size) and its p-value. ``docs/statistics.md`` says how each is made and how well it was tested.
 
-The definitions follow Ventura et al., *Emergence of Distortions in High-Dimensional Guided Diffusion Models*
-(arXiv 2602.00716): distortion-free is shift 0, overshoot 0, trace ratio 1.
+The headline definitions follow Ventura et al., *Emergence of Distortions in High-Dimensional Guided Diffusion Models*
+(arXiv 2602.00716).
 """
 
 from __future__ import annotations
@@ -17,136 +17,33 @@ from typing import Any
 import numpy as np
 import torch
 
-from .estimates import NAN, Estimate, fields_to_dict, mean_estimate, with_q_values
+from .estimates import NAN, Estimate, mean_estimate, with_q_values
+from .frechet import frechet_distance
 from .inputs import as_features, as_labels, split_by_class
-from .moment_estimates import MomentEstimates, Resampling, moment_estimates, trace_ratio_estimate
-from .separability import class_probabilities, proportion, scatter_ratio
+from .moment_estimates import moment_estimates, root, trace_ratio_estimate
+from .records import SCHEMA, ClassDistortion, DistortionReport, PooledDistortion
+from .resampling import Null, Resampling, pool
+from .separability import class_probabilities, nearest_neighbour_accuracy, proportion, scatter_ratio
+from .shape import SHAPE_STATISTICS, shape_estimates
+from .subspace import exp, held_out_bases, subspace_estimates
 
 __all__ = ["SCHEMA", "ClassDistortion", "DistortionReport", "PooledDistortion", "measure"]
 
-SCHEMA = "kdist.distortion/1"
-FEW_SAMPLES = 20  # below this the intervals were seen to cover less than they say (docs/statistics.md)
+FEW_SAMPLES = 20  # below this coverage of the intervals was not tested
+_LOGARITHMIC = ("trace_ratio", "trace_ratio_correct")  # whose standard errors are those of the logarithm
 
 Array = np.ndarray | torch.Tensor | Sequence[Any]
+Judged = tuple[np.ndarray, np.ndarray | None]  # right or wrong, and the probability of the right class, per sample
 
 
-@dataclasses.dataclass(frozen=True)
-class ClassDistortion:
-    """One class. Lengths are in feature space; a ratio of 1 and a shift of 0 mean no distortion.
+@dataclasses.dataclass
+class _Found:
+    """One class's record with the standard errors and nulls that averages over classes are made of."""
 
-    Attributes:
-        mean_shift: distance of the class means, noise subtracted, in units of the within-class spread
-            sqrt(tr S_real).
-        overshoot: the shift's component along (class mean - global mean), in units of that distance; positive is
-            away from the other classes. nan where the class mean cannot be told from the global mean.
-        orthogonal_shift: the rest of the shift, in the same units as ``overshoot``.
-        trace_ratio: tr S_fake / tr S_real, the share of the variance that was kept.
-        trace_ratio_correct: the same among the samples that a classifier puts in their class (None without
-            predictions): shrinkage that is not the removal of misclassified samples.
-        accuracy, confidence: of the classifier on the generated samples (None without predictions).
-    """
-
-    label: Any
-    name: str
-    n_real: int
-    n_fake: int
-    mean_shift: Estimate
-    overshoot: Estimate
-    orthogonal_shift: Estimate
-    trace_ratio: Estimate
-    trace_ratio_correct: Estimate | None = None
-    accuracy: Estimate | None = None
-    confidence: float | None = None
-    warnings: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        floor = self.trace_ratio.floor
-        text = (
-            f"class {self.name}: variance {self.trace_ratio:.2f} of real "
-            f"[{self.trace_ratio.lo:.2f}, {self.trace_ratio.hi:.2f}]"
-        )
-        if floor is not None:
-            text += f", floor {floor:.2f} [{floor.lo:.2f}, {floor.hi:.2f}]"
-        text += f"; overshoot {self.overshoot:+.2f} [{self.overshoot.lo:+.2f}, {self.overshoot.hi:+.2f}]"
-        text += f"; shift {self.mean_shift:.2f} of the class's spread"
-        if self.accuracy is not None:
-            text += f"; accuracy {self.accuracy:.2f}"
-        return text
-
-
-@dataclasses.dataclass(frozen=True)
-class PooledDistortion:
-    """Averages over classes, each class counting the same; intervals are for these classes, images being random.
-
-    Attributes:
-        mean_shift, orthogonal_shift: root of the mean of the unbiased squares.
-        overshoot, trace_ratio, trace_ratio_correct: mean over the classes where they are defined.
-        separability, separability_real: between-class over within-class scatter of generated and of real samples.
-        accuracy, accuracy_real: of the classifier (None without predictions), all samples together.
-        confidence, confidence_real: mean probability of the right class (None without probabilities).
-        trace_ratio_classes: (low, high) of the mean trace ratio if the classes were themselves a sample
-            (bootstrap over classes).
-        shrunk, widened: number of classes whose trace ratio is below or above 1 with q-value under 0.05.
-    """
-
-    n_classes: int
-    mean_shift: Estimate
-    overshoot: Estimate
-    orthogonal_shift: Estimate
-    trace_ratio: Estimate
-    trace_ratio_classes: tuple[float, float]
-    separability: Estimate
-    separability_real: Estimate
-    trace_ratio_correct: Estimate | None = None
-    accuracy: Estimate | None = None
-    accuracy_real: Estimate | None = None
-    confidence: float | None = None
-    confidence_real: float | None = None
-    shrunk: int = 0
-    widened: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class DistortionReport:
-    """What :func:`measure` returns; ``classes`` are in the order of their labels."""
-
-    classes: list[ClassDistortion]
-    pooled: PooledDistortion
-    warnings: list[str]
-    settings: dict[str, Any]
-
-    def __getitem__(self, label: Any) -> ClassDistortion:
-        """The class with this label.
-
-        Raises:
-            KeyError: no such class.
-        """
-        for entry in self.classes:
-            if entry.label == label:
-                return entry
-        raise KeyError(label)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON (``schema`` names the version); what is undefined is None."""
-        return {
-            "schema": SCHEMA,
-            "settings": self.settings,
-            "pooled": fields_to_dict(self.pooled),
-            "classes": [fields_to_dict(entry) for entry in self.classes],
-            "warnings": self.warnings,
-        }
-
-    def __str__(self) -> str:
-        pooled = self.pooled
-        lines = [
-            f"mean over {pooled.n_classes} classes: variance {pooled.trace_ratio:.3f} of real "
-            f"[{pooled.trace_ratio.lo:.3f}, {pooled.trace_ratio.hi:.3f}]; overshoot {pooled.overshoot:+.3f} "
-            f"[{pooled.overshoot.lo:+.3f}, {pooled.overshoot.hi:+.3f}]; separability {pooled.separability:.2f} "
-            f"(real {pooled.separability_real:.2f})"
-        ]
-        if pooled.accuracy is not None:
-            lines.append(f"classifier accuracy {pooled.accuracy:.3f}")
-        return "\n".join(lines + [str(entry) for entry in self.classes] + [f"warning: {w}" for w in self.warnings])
+    record: ClassDistortion
+    squares: dict[str, Estimate]
+    errors: dict[str, Any]
+    nulls: dict[str, Any]
 
 
 def measure(
@@ -162,6 +59,13 @@ def measure(
     global_mean: Array | None = None,
     real_predictions: Array | None = None,
     fake_predictions: Array | None = None,
+    subspace: int = 8,
+    basis: Array | None = None,
+    splits: int = 8,
+    shape_resamples: int = 0,
+    neighbours: int = 5,
+    neighbour_queries: int = 2000,
+    fid: bool = True,
 ) -> DistortionReport:
     """Per-class distortion of generated samples against real ones.
 
@@ -172,21 +76,25 @@ def measure(
         fake_labels: (M,) classes that the samples were asked for; None for a single class.
         confidence: of every interval, in (0, 1).
         resamples: permutations for each p-value and real-against-real splits for each floor; 0 for neither.
-        seed: of the resampling.
+        seed: of everything random; a class's numbers do not depend on which other classes' labels come later.
         class_names: label to name, or a sequence of names for labels 0, 1, ...; then every named class must be there.
         global_mean: (d,) the point that overshoot points away from; default the mean of all real samples.
         real_predictions: (N,) labels predicted by a classifier or (N, K) probabilities in the order of the labels.
         fake_predictions: (M,) or (M, K), the same for the generated samples. With it ``accuracy``, ``confidence``
             and ``trace_ratio_correct`` are reported.
+        subspace: dimensions of the held-out basis for directional and log-det ratios; 0 for none.
+        basis: (d, k) fixed directions to use instead; they must not come from these real samples.
+        splits: random halves for the statistics that depend on n (Fréchet parts, Vendi, recall, coverage); 0 for none.
+        shape_resamples: permutations for the p-values of those; each costs O(n^3), so none by default.
+        neighbours: k of recall, coverage and nearest-neighbour accuracy.
+        neighbour_queries: samples whose neighbours are looked up, all classes together; 0 for none.
+        fid: also the usual Fréchet distance of all samples together (O(N d^2)).
 
     Raises:
         ValueError: non-finite features, shapes that do not fit, a class with no sample on a side or with a single
             one, options out of range.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie in (0, 1); got {confidence}")
-    if resamples < 0:
-        raise ValueError(f"resamples must be >= 0; got {resamples}")
+    _check_options(confidence, resamples, splits, shape_resamples, neighbours)
     real, fake = as_features("real", real), as_features("fake", fake)
     if real.shape[1] != fake.shape[1]:
         raise ValueError(
@@ -199,68 +107,93 @@ def measure(
     labels_fake = as_labels("fake_labels", fake_labels, len(fake))
     classes = split_by_class(labels_real, labels_fake, class_names)
     order = [label for label, *_ in classes]
-    judged_real = _judged("real_predictions", real_predictions, labels_real, order)
-    judged_fake = _judged("fake_predictions", fake_predictions, labels_fake, order)
+    judged_real = _judge("real_predictions", real_predictions, labels_real, order)
+    judged_fake = _judge("fake_predictions", fake_predictions, labels_fake, order)
 
     real_rows, fake_rows = [c[2] for c in classes], [c[3] for c in classes]
-    real_means = np.stack([real[rows].mean(axis=0, dtype=np.float64) for rows in real_rows])
-    fake_means = np.stack([fake[rows].mean(axis=0, dtype=np.float64) for rows in fake_rows])
+    real_means, fake_means = _class_means(real, real_rows), _class_means(fake, fake_rows)
+    separability_real, real_noise = scatter_ratio(real, real_rows, real_means, confidence=confidence)
+    separability, _ = scatter_ratio(fake, fake_rows, fake_means, confidence=confidence)
     if global_mean is None:
         weights = np.array([len(rows) for rows in real_rows]) / len(real)
         origin = weights @ real_means
-        noise = sum(
-            w**2 * np.square(real[rows] - mean, dtype=np.float64).sum() / ((len(rows) - 1) * len(rows))
-            for w, rows, mean in zip(weights, real_rows, real_means, strict=True)
-        )
     else:
-        origin, weights, noise = _check_global_mean(global_mean, real.shape[1]), np.zeros(len(classes)), 0.0
+        origin, weights = _check_global_mean(global_mean, real.shape[1]), np.zeros(len(classes))
+    bases = _bases(basis, subspace, real, real_rows, real_means, seed)
+    generators = np.random.default_rng(seed).spawn(len(classes) + 1)
 
-    generators = np.random.default_rng(seed).spawn(len(classes))  # a class's numbers do not depend on the others
-    entries, moments, correct_errors = [], [], []
+    found = []
     for k, (label, name, in_real, in_fake) in enumerate(classes):
         samples = np.concatenate([fake[in_fake], real[in_real]]).astype(np.float64) - origin
-        gram = samples @ samples.T
+        gram, n_fake = samples @ samples.T, len(in_fake)
         resampling = Resampling(confidence, resamples, generators[k])
-        found = moment_estimates(gram, len(in_fake), resampling, weight=weights[k], others_noise=float(noise))
-        entry = ClassDistortion(
+        moments = moment_estimates(
+            gram, n_fake, resampling, weight=weights[k], others_noise=float(weights**2 @ real_noise)
+        )
+        errors: dict[str, Any] = dict(moments.errors)
+        nulls: dict[str, Any] = dict(moments.nulls)
+        fields: dict[str, Any] = {}
+        if judged_fake is not None:
+            fields, errors["trace_ratio_correct"], nulls["trace_ratio_correct"] = _classified(
+                gram, in_real, in_fake, judged_real, judged_fake, resampling
+            )
+        if bases:
+            in_subspace = subspace_estimates(samples @ bases[k], n_fake, resampling)
+            fields["log_det_ratio"] = in_subspace.log_det_ratio
+            fields["directional_ratios"] = in_subspace.directional_ratios
+            errors["subspace"], nulls["subspace"] = in_subspace.errors, in_subspace.nulls
+        if splits:
+            shape = shape_estimates(
+                gram, n_fake, resampling, splits=splits, permutations=shape_resamples, neighbours=neighbours
+            )
+            fields |= {**shape.estimates, "matched_n": shape.matched_n}
+            errors |= shape.errors
+            nulls |= shape.nulls
+        record = ClassDistortion(
             label=label,
             name=name,
             n_real=len(in_real),
-            n_fake=len(in_fake),
-            mean_shift=found.mean_shift,
-            overshoot=found.overshoot,
-            orthogonal_shift=found.orthogonal_shift,
-            trace_ratio=found.trace_ratio,
-            warnings=tuple(_class_warnings(len(in_real), len(in_fake), found)),
+            n_fake=n_fake,
+            mean_shift=moments.mean_shift,
+            overshoot=moments.overshoot,
+            orthogonal_shift=moments.orthogonal_shift,
+            trace_ratio=moments.trace_ratio,
+            **fields,
         )
-        if judged_fake is not None:
-            correct = judged_fake[0][in_fake]
-            kept = np.concatenate(
-                [correct, np.ones(len(in_real), bool) if judged_real is None else judged_real[0][in_real]]
-            )
-            ratio, error = Estimate(NAN), NAN
-            if correct.sum() >= 2 and kept[len(in_fake) :].sum() >= 2:
-                ratio, error = trace_ratio_estimate(gram[np.ix_(kept, kept)], int(correct.sum()), resampling)
-            entry = dataclasses.replace(
-                entry,
-                trace_ratio_correct=ratio,
-                accuracy=proportion(correct.sum(), len(correct), confidence=confidence),
-                confidence=None if judged_fake[1] is None else float(judged_fake[1][in_fake].mean()),
-            )
-            correct_errors.append(error)
-        entries.append(entry)
-        moments.append(found)
+        record = dataclasses.replace(record, warnings=tuple(_class_warnings(record, neighbours)))
+        squares = {"mean_shift": moments.shift_squared, "orthogonal_shift": moments.orthogonal_squared}
+        found.append(_Found(record, squares, errors, nulls))
 
-    entries = _control_false_discoveries(entries)
+    records = _control_false_discoveries([entry.record for entry in found])
+    extras: dict[str, Any] = {}
+    if neighbour_queries and len(classes) > 1:
+        for suffix, queries, rows in (("", fake, fake_rows), ("_real", real, real_rows)):
+            extras["neighbour_accuracy" + suffix] = nearest_neighbour_accuracy(
+                queries,
+                rows,
+                real,
+                real_rows,
+                neighbours=neighbours,
+                most=neighbour_queries,
+                confidence=confidence,
+                generator=generators[-1],
+            )
+    for judged, suffix in ((judged_fake, ""), (judged_real, "_real")):
+        if judged is not None:
+            extras["accuracy" + suffix] = proportion(judged[0].sum(), len(judged[0]), confidence=confidence)
+            extras["confidence" + suffix] = None if judged[1] is None else float(judged[1].mean())
+    if fid:
+        extras["fid_mean"], extras["fid_covariance"] = frechet_distance(fake, real)
+    significant = [r.trace_ratio for r in records if r.trace_ratio.q_value < 1 - confidence]
     pooled = PooledDistortion(
-        n_classes=len(entries),
-        **_pooled_moments(entries, moments, confidence),
-        trace_ratio_classes=_bootstrap_classes([e.trace_ratio for e in entries], confidence, seed),
-        separability=scatter_ratio(fake, fake_rows, fake_means, confidence=confidence),
-        separability_real=scatter_ratio(real, real_rows, real_means, confidence=confidence),
-        **_pooled_predictions(entries, correct_errors, judged_real, judged_fake, confidence),
-        shrunk=sum(e.trace_ratio < 1 and e.trace_ratio.q_value < 0.05 for e in entries),
-        widened=sum(e.trace_ratio > 1 and e.trace_ratio.q_value < 0.05 for e in entries),
+        n_classes=len(records),
+        **_pooled(found, confidence),
+        trace_ratio_classes=_bootstrap_classes([r.trace_ratio for r in records], confidence, generators[-1]),
+        shrunk=sum(ratio < 1 for ratio in significant),
+        widened=sum(ratio > 1 for ratio in significant),
+        separability=separability,
+        separability_real=separability_real,
+        **extras,
     )
     settings = {
         "confidence": confidence,
@@ -268,18 +201,39 @@ def measure(
         "seed": seed,
         "dimension": real.shape[1],
         "global_mean": "real samples" if global_mean is None else "given",
+        "basis": "given" if basis is not None else "other classes" if bases else "none",
+        "splits": splits,
+        "shape_resamples": shape_resamples,
+        "neighbours": neighbours,
     }
-    return DistortionReport(entries, pooled, _report_warnings(entries), settings)
+    notes = _report_warnings(records)
+    if subspace and not bases:
+        notes.append("a single class leaves none to take held-out directions from: pass basis= for directional ratios")
+    return DistortionReport(records, pooled, notes, settings)
 
 
-def _judged(
-    name: str, predictions: Array | None, labels: np.ndarray, order: Sequence[Any]
-) -> tuple[np.ndarray, np.ndarray | None] | None:
+def _check_options(confidence: float, resamples: int, splits: int, shape_resamples: int, neighbours: int) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1); got {confidence}")
+    for name, value in (("resamples", resamples), ("shape_resamples", shape_resamples)):
+        if value < 0:
+            raise ValueError(f"{name} must be >= 0; got {value}")
+    if splits < 0 or splits in (1, 2):
+        raise ValueError(f"splits must be 0 (skip) or at least 3, for a spread over them; got {splits}")
+    if neighbours < 1:
+        raise ValueError(f"neighbours must be at least 1; got {neighbours}")
+
+
+def _judge(name: str, predictions: Array | None, labels: np.ndarray, order: Sequence[Any]) -> Judged | None:
     if predictions is None:
         return None
     if isinstance(predictions, torch.Tensor):
         predictions = predictions.detach().cpu().numpy()
     return class_probabilities(name, np.asarray(predictions), labels, order)
+
+
+def _class_means(features: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
+    return np.stack([features[index].mean(axis=0, dtype=np.float64) for index in rows])
 
 
 def _check_global_mean(global_mean: Array, width: int) -> np.ndarray:
@@ -289,89 +243,134 @@ def _check_global_mean(global_mean: Array, width: int) -> np.ndarray:
     return point
 
 
-def _class_warnings(n_real: int, n_fake: int, found: MomentEstimates) -> list[str]:
+def _bases(
+    basis: Array | None, subspace: int, real: np.ndarray, rows: list[np.ndarray], means: np.ndarray, seed: int
+) -> list[np.ndarray]:
+    width = real.shape[1]
+    if basis is not None:
+        directions = np.asarray(basis, dtype=np.float64)
+        if directions.ndim != 2 or len(directions) != width or not 1 <= directions.shape[1] <= width:
+            raise ValueError(f"basis must hold directions as columns, shape ({width}, k); got {directions.shape}")
+        if np.linalg.matrix_rank(directions) < directions.shape[1]:
+            raise ValueError("basis must have linearly independent, finite columns")
+        return [directions] * len(rows)
+    if subspace < 0:
+        raise ValueError(f"subspace must be >= 0; got {subspace}")
+    return held_out_bases(real, rows, means, min(subspace, width), seed=seed) if subspace and len(rows) > 1 else []
+
+
+def _classified(
+    gram: np.ndarray,
+    in_real: np.ndarray,
+    in_fake: np.ndarray,
+    judged_real: Judged | None,
+    judged_fake: Judged,
+    resampling: Resampling,
+) -> tuple[dict[str, Any], float, Null | None]:
+    """Accuracy of one class and the trace ratio among what the classifier gets right, on both sides if it can."""
+    correct = judged_fake[0][in_fake]
+    kept_real = np.ones(len(in_real), dtype=bool) if judged_real is None else judged_real[0][in_real]
+    ratio, error, null = Estimate(NAN), NAN, None
+    if min(correct.sum(), kept_real.sum()) >= 2:
+        kept = np.concatenate([correct, kept_real])
+        ratio, error, null = trace_ratio_estimate(gram[np.ix_(kept, kept)], int(correct.sum()), resampling)
+    fields = {
+        "trace_ratio_correct": ratio,
+        "accuracy": proportion(correct.sum(), len(correct), confidence=resampling.confidence),
+        "confidence": None if judged_fake[1] is None else float(judged_fake[1][in_fake].mean()),
+    }
+    return fields, error, null
+
+
+def _class_warnings(record: ClassDistortion, neighbours: int) -> list[str]:
+    fewer, more = sorted((record.n_real, record.n_fake))
+    sizes = f"(real {record.n_real}, fake {record.n_fake})"
     notes = []
-    if min(n_real, n_fake) < FEW_SAMPLES:
-        notes.append(f"few samples (real {n_real}, fake {n_fake}): intervals below {FEW_SAMPLES} are rough")
-    if max(n_real, n_fake) > 10 * min(n_real, n_fake):
-        notes.append(f"unequal numbers (real {n_real}, fake {n_fake}): the smaller set decides the precision")
-    if np.isnan(found.overshoot):
-        notes.append("class mean not distinguishable from the global mean: overshoot is undefined")
+    if fewer < FEW_SAMPLES:
+        notes.append(f"fewer than {FEW_SAMPLES} samples {sizes}: intervals are rough")
+    if more > 10 * fewer:
+        notes.append(f"very unequal numbers of samples {sizes}: the smaller set decides the precision")
+    if np.isnan(record.overshoot):
+        notes.append("class mean not to be told from the global mean: overshoot is undefined")
+    if record.log_det_ratio is not None and np.isnan(record.log_det_ratio):
+        notes.append(f"too few samples for a log-determinant in {len(record.directional_ratios)} dimensions {sizes}")
+    if record.matched_n is not None and record.matched_n <= neighbours:
+        notes.append(f"too few samples for recall and coverage with {neighbours} neighbours {sizes}")
     return notes
 
 
-def _report_warnings(entries: list[ClassDistortion]) -> list[str]:
+def _report_warnings(records: list[ClassDistortion]) -> list[str]:
     """One line per kind of warning, however many classes have it."""
     kinds: dict[str, list[str]] = {}
-    for entry in entries:
-        for note in entry.warnings:
-            kinds.setdefault(note.split(" (")[0].split(":")[0], []).append(entry.name)
+    for record in records:
+        for note in record.warnings:
+            kinds.setdefault(note.split(" (")[0], []).append(record.name)
     return [
-        f"{kind}: {'all' if len(names) == len(entries) else len(names)} classes ({', '.join(names[:5])}"
-        + (", ...)" if len(names) > 5 else ")")
+        f"{kind}: {len(names)} of {len(records)} classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
         for kind, names in kinds.items()
     ]
 
 
-def _control_false_discoveries(entries: list[ClassDistortion]) -> list[ClassDistortion]:
+def _control_false_discoveries(records: list[ClassDistortion]) -> list[ClassDistortion]:
     """q-values over classes, separately for each statistic."""
-    for field in ("mean_shift", "overshoot", "trace_ratio", "trace_ratio_correct"):
-        if getattr(entries[0], field) is None:
+    changes: list[dict[str, Any]] = [{} for _ in records]
+    for field in dataclasses.fields(ClassDistortion):
+        column = [getattr(record, field.name) for record in records]
+        if isinstance(column[0], Estimate):
+            adjusted: list[Any] = with_q_values(column)
+        elif field.name == "directional_ratios":
+            adjusted = list(zip(*(with_q_values(list(ratios)) for ratios in zip(*column, strict=True)), strict=True))
+        else:
             continue
-        adjusted = with_q_values([getattr(entry, field) for entry in entries])
-        entries = [
-            dataclasses.replace(e, **{field: q})  # type: ignore[arg-type]
-            for e, q in zip(entries, adjusted, strict=True)
-        ]
-    return entries
+        for change, value in zip(changes, adjusted, strict=False):  # no directions: nothing to adjust
+            change[field.name] = value
+    return [dataclasses.replace(record, **change) for record, change in zip(records, changes, strict=True)]
 
 
-def _pooled_moments(
-    entries: list[ClassDistortion], moments: list[MomentEstimates], confidence: float
-) -> dict[str, Estimate]:
-    def root_mean(squares: list[float], errors: list[float]) -> Estimate:
-        mean = mean_estimate([Estimate(s) for s in squares], errors, confidence=confidence)
-        root = np.sqrt(np.maximum([mean, mean.lo, mean.hi], 0.0))
-        return Estimate(root[0], (root[1], root[2]))
+def _pooled(found: list[_Found], confidence: float) -> dict[str, Any]:
+    """Means over classes of whatever the classes have, with the floor and p-value of the mean."""
 
-    return {
-        "mean_shift": root_mean([m.shift_squared for m in moments], [m.shift_squared_error for m in moments]),
-        "orthogonal_shift": root_mean(
-            [m.orthogonal_squared for m in moments], [m.orthogonal_squared_error for m in moments]
-        ),
-        "overshoot": mean_estimate(
-            [e.overshoot for e in entries], [m.overshoot_error for m in moments], confidence=confidence
-        ),
-        "trace_ratio": mean_estimate(
-            [e.trace_ratio for e in entries],
-            [m.log_trace_ratio_error for m in moments],
-            confidence=confidence,
-            log=True,
-        ),
-    }
+    def average(values: list[Estimate], errors: list[float], nulls: list[Null | None], log: bool = False) -> Estimate:
+        mean = mean_estimate(values, errors, confidence=confidence, log=log)
+        null = pool(nulls)
+        if null is not None and null.floor is not None:
+            return null.attach(mean, confidence)
+        floors = [value.floor for value in values if value.floor is not None]
+        floor = mean_estimate(floors, [NAN] * len(floors), confidence=confidence) if floors else None
+        return Estimate(mean, mean.interval, floor=floor, p_value=NAN if null is None else null.p_value())
 
-
-def _pooled_predictions(
-    entries: list[ClassDistortion],
-    correct_errors: list[float],
-    judged_real: tuple[np.ndarray, np.ndarray | None] | None,
-    judged_fake: tuple[np.ndarray, np.ndarray | None] | None,
-    confidence: float,
-) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    for judged, suffix in ((judged_fake, ""), (judged_real, "_real")):
-        if judged is not None:
-            result["accuracy" + suffix] = proportion(judged[0].sum(), len(judged[0]), confidence=confidence)
-            result["confidence" + suffix] = None if judged[1] is None else float(judged[1].mean())
-    if judged_fake is not None:
-        ratios = [e.trace_ratio_correct or Estimate(NAN) for e in entries]
-        result["trace_ratio_correct"] = mean_estimate(ratios, correct_errors, confidence=confidence, log=True)
+    for name in ("mean_shift", "orthogonal_shift", "overshoot", *_LOGARITHMIC, *SHAPE_STATISTICS):
+        if name not in found[0].errors:
+            continue
+        values = [f.squares.get(name, getattr(f.record, name)) for f in found]
+        mean = average(
+            values, [f.errors[name] for f in found], [f.nulls.get(name) for f in found], name in _LOGARITHMIC
+        )
+        result[name] = root(mean) if name in found[0].squares else mean
+    if "subspace" in found[0].errors:
+        logs = [[f.record.log_det_ratio or Estimate(NAN), *map(_log, f.record.directional_ratios)] for f in found]
+        means = [
+            average(
+                [row[j] for row in logs],
+                [f.errors["subspace"][j] for f in found],
+                [f.nulls["subspace"][j] if f.nulls["subspace"] else None for f in found],
+            )
+            for j in range(len(logs[0]))
+        ]
+        result["log_det_ratio"], result["directional_ratios"] = means[0], tuple(exp(mean) for mean in means[1:])
     return result
 
 
-def _bootstrap_classes(ratios: Sequence[float], confidence: float, seed: int) -> tuple[float, float]:
+def _log(ratio: Estimate) -> Estimate:
+    return Estimate(np.log(ratio))
+
+
+def _bootstrap_classes(
+    ratios: Sequence[float], confidence: float, generator: np.random.Generator
+) -> tuple[float, float]:
     if len(ratios) < 3:
         return NAN, NAN
-    draws = np.random.default_rng(seed).choice(np.array(ratios, dtype=float), (2000, len(ratios))).mean(axis=1)
+    draws = generator.choice(np.array(ratios, dtype=float), (2000, len(ratios))).mean(axis=1)
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

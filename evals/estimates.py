@@ -7,7 +7,6 @@ alone and after control of the false discovery rate over classes.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -86,12 +85,15 @@ class Estimate(float):
         def finite(value: float) -> float | None:
             return float(value) if math.isfinite(value) else None
 
+        interval = None if math.isnan(self.lo) else [finite(self.lo), finite(self.hi)]
+        if self.floor is None:
+            floor = None
+        else:
+            floor = {name: value for name, value in self.floor.to_dict().items() if name in ("value", "interval")}
         return {
             "value": finite(self),
-            "interval": None if math.isnan(self.lo) else [finite(self.lo), finite(self.hi)],
-            "floor": None
-            if self.floor is None
-            else {"value": finite(self.floor), "interval": list(self.floor.interval)},
+            "interval": interval,
+            "floor": floor,
             "p_value": finite(self.p_value),
             "q_value": finite(self.q_value),
         }
@@ -135,18 +137,3 @@ def with_q_values(estimates: Sequence[Estimate]) -> list[Estimate]:
         Estimate(e, e.interval, floor=e.floor, p_value=e.p_value, q_value=q)
         for e, q in zip(estimates, q_values, strict=True)
     ]
-
-
-def fields_to_dict(record: Any) -> dict[str, Any]:
-    """A dataclass of estimates, numbers, strings and sequences of them as plain JSON values (nan becomes None)."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Estimate):
-            return value.to_dict()
-        if isinstance(value, float):
-            return value if math.isfinite(value) else None
-        if isinstance(value, list | tuple):
-            return [plain(v) for v in value]
-        return value
-
-    return {field.name: plain(getattr(record, field.name)) for field in dataclasses.fields(record)}

@@ -7,6 +7,8 @@ inner products are all that means and traces need,
     |mean_a|^2 = 1^T G_aa 1 / n_a^2          tr S_a = (tr G_aa - 1^T G_aa 1 / n_a) / (n_a - 1),
 
 so each resample costs O(n^2) instead of O(n d), and the observed split and every permuted one go through one function.
+
+Unbiased ``(tr S)^2`` and ``tr S^2``: Himeno and Yamada, Journal of Multivariate Analysis 130 (2014).
 """
 
 from __future__ import annotations
@@ -15,7 +17,16 @@ import dataclasses
 
 import numpy as np
 
-__all__ = ["SplitStatistics", "centre_groups", "random_splits", "split_statistics"]
+from .estimates import NAN
+
+__all__ = [
+    "SplitStatistics",
+    "centre_groups",
+    "participation",
+    "random_splits",
+    "split_statistics",
+    "trace_of_squares",
+]
 
 _CHUNK = 1 << 22  # numbers per array in one go: 32 MB
 
@@ -125,3 +136,31 @@ def random_splits(total: int, n_a: int, count: int, generator: np.random.Generat
     first = np.zeros(total, dtype=np.int8)
     first[:n_a] = 1
     return generator.permuted(np.broadcast_to(first, (count, total)), axis=1)
+
+
+def participation(gram: np.ndarray) -> float:
+    """Participation ratio of n >= 4 samples from their Gram matrix, corrected for n; nan where undefined."""
+    squared, squares = _trace_moments(gram)
+    return squared / squares if squares > 0 and squared > 0 else NAN
+
+
+def trace_of_squares(gram: np.ndarray) -> float:
+    """Unbiased ``tr S^2`` from the Gram matrix of n >= 4 samples about any origin; nan below 4."""
+    return _trace_moments(gram)[1]
+
+
+def _trace_moments(gram: np.ndarray) -> tuple[float, float]:
+    """Unbiased ``(tr S)^2`` and ``tr S^2``, whatever the law of the samples."""
+    n = len(gram)
+    if n < 4:
+        return NAN, NAN
+    centred = gram - gram.mean(axis=0)
+    centred -= centred.mean(axis=1, keepdims=True)
+    norms = np.diagonal(centred)
+    trace, squares = norms.sum() / (n - 1), np.vdot(centred, centred) / (n - 1) ** 2
+    fourth = (norms**2).sum() / (n - 1)
+    factor = (n - 1) / (n * (n - 2) * (n - 3))
+    return (
+        float(factor * (2 * squares + (n**2 - 3 * n + 1) * trace**2 - n * fourth)),
+        float(factor * ((n - 1) * (n - 2) * squares + trace**2 - n * fourth)),
+    )

@@ -21,18 +21,10 @@ import numpy as np
 from scipy import stats
 
 from .estimates import NAN, Estimate
-from .gram import SplitStatistics, centre_groups, random_splits, split_statistics
+from .gram import SplitStatistics, centre_groups, random_splits, split_statistics, trace_of_squares
+from .resampling import Null, Resampling
 
-__all__ = ["MomentEstimates", "Resampling", "moment_estimates", "trace_of_squares", "trace_ratio_estimate"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Resampling:
-    """How intervals, floors and p-values are made: confidence, number of resamples (0: none), random generator."""
-
-    confidence: float
-    count: int
-    generator: np.random.Generator
+__all__ = ["MomentEstimates", "moment_estimates", "root", "trace_ratio_estimate"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +35,10 @@ class MomentEstimates:
     overshoot: Estimate
     orthogonal_shift: Estimate
     trace_ratio: Estimate
-    shift_squared: float  # in units of tr S; unbiased, may be negative
-    orthogonal_squared: float  # in units of |u|^2
-    shift_squared_error: float
-    orthogonal_squared_error: float
-    overshoot_error: float
-    log_trace_ratio_error: float
+    shift_squared: Estimate  # in units of tr S; unbiased, may be negative
+    orthogonal_squared: Estimate  # in units of |u|^2
+    errors: dict[str, float]  # standard errors; of the logarithm for the trace ratio
+    nulls: dict[str, Null]  # empty without resamples
 
 
 def moment_estimates(
@@ -72,7 +62,9 @@ def moment_estimates(
     real_noise = trace_real / n_real
     along = float(observed.along[0]) - weight * real_noise
     distance_squared = float(observed.distance_squared[0]) + 2 * weight * real_noise - others_noise
-    if distance_squared <= 0:  # the class mean cannot be told from the global mean
+    real_squares = 2 * trace_of_squares(gram[n_fake:, n_fake:]) / n_real**2
+    distance_error = math.sqrt(4 * _variance_of_mean(to_real[n_fake:]) + max(real_squares, 0.0))
+    if not distance_squared > 2 * distance_error:  # the class mean cannot be told from the global mean
         along = distance_squared = NAN
     overshoot = along / distance_squared
     keep = 1 - weight
@@ -88,44 +80,71 @@ def moment_estimates(
     along_noise = _variance_along(to_real, n_fake)  # <D, u>^2 is too large by this on average
     orthogonal_squared = (shift_squared - (along**2 - along_noise) / distance_squared) / distance_squared
 
-    estimates = MomentEstimates(
-        mean_shift=_root(shift_squared / trace_real, shift_error / trace_real, resampling.confidence),
-        overshoot=Estimate(
-            overshoot, _symmetric(overshoot, overshoot_error, min(n_real, n_fake) - 1, resampling.confidence)
-        ),
-        orthogonal_shift=_root(orthogonal_squared, orthogonal_error, resampling.confidence),
-        trace_ratio=trace_ratio_estimate(gram, n_fake, resampling)[0],
-        shift_squared=shift_squared / trace_real,
-        orthogonal_squared=orthogonal_squared,
-        shift_squared_error=shift_error / trace_real,
-        orthogonal_squared_error=orthogonal_error,
-        overshoot_error=overshoot_error,
-        log_trace_ratio_error=float(observed.log_ratio_error[0]),
+    confidence = resampling.confidence
+    ratio, ratio_error, ratio_null = trace_ratio_estimate(gram, n_fake, resampling)
+    shift = _normal(shift_squared / trace_real, shift_error / trace_real, confidence)
+    orthogonal = _normal(orthogonal_squared, orthogonal_error, confidence)
+    over = Estimate(overshoot, _student(overshoot, overshoot_error, min(n_real, n_fake) - 1, confidence))
+    nulls = {}
+    if resampling.count:
+        members = random_splits(len(gram), n_fake, resampling.count, resampling.generator)
+        null = split_statistics(gram, members)
+        floor, widening = _real_against_real(gram[n_fake:, n_fake:], n_fake, resampling)
+        defined = 1.0 if distance_squared > 0 else NAN
+        nulls = {
+            "mean_shift": Null(
+                float((observed.shift_squared / observed.shift_noise)[0]),
+                null.shift_squared / null.shift_noise,
+                None if floor is None else floor.shift_squared * widening**2 / trace_real,
+                two_sided=False,
+            ),
+            "overshoot": Null(
+                float((observed.along / observed.along_error)[0]) * defined,
+                null.along / null.along_error,
+                None if floor is None else floor.along * widening / distance_squared,
+            ),
+            "orthogonal_shift": Null(
+                float((_across(observed) / observed.shift_noise)[0]) * defined,
+                _across(null) / null.shift_noise,
+                None if floor is None else _across(floor, distance_squared) * widening**2 / distance_squared,
+                two_sided=False,
+            ),
+        }
+        shift = nulls["mean_shift"].attach(shift, confidence)
+        over = nulls["overshoot"].attach(over, confidence)
+        orthogonal = nulls["orthogonal_shift"].attach(orthogonal, confidence)
+        if ratio_null is not None:
+            nulls["trace_ratio"] = ratio_null
+    return MomentEstimates(
+        mean_shift=root(shift),
+        overshoot=over,
+        orthogonal_shift=root(orthogonal),
+        trace_ratio=ratio,
+        shift_squared=shift,
+        orthogonal_squared=orthogonal,
+        errors={
+            "mean_shift": shift_error / trace_real,
+            "overshoot": overshoot_error,
+            "orthogonal_shift": orthogonal_error,
+            "trace_ratio": ratio_error,
+        },
+        nulls=nulls,
     )
-    if not resampling.count:
-        return estimates
-    members = random_splits(len(gram), n_fake, resampling.count, resampling.generator)
-    null = split_statistics(gram, members)
-    shift_p = _p_value(observed.shift_squared / observed.shift_noise, null.shift_squared / null.shift_noise)
-    overshoot_p = _p_value(abs(observed.along / observed.along_error), abs(null.along / null.along_error))
-    floor, widening = _real_against_real(gram[n_fake:, n_fake:], n_fake, resampling)
-    shift_floor = overshoot_floor = None
-    if floor is not None:
-        shift_floor = _quantiles(_sqrt(floor.shift_squared * widening**2 / trace_real), resampling.confidence)
-        overshoot_floor = _quantiles(floor.along * widening / distance_squared, resampling.confidence)
-    return dataclasses.replace(
-        estimates,
-        mean_shift=_resampled(estimates.mean_shift, shift_floor, shift_p),
-        overshoot=_resampled(estimates.overshoot, overshoot_floor, overshoot_p if distance_squared > 0 else NAN),
-    )
 
 
-def trace_ratio_estimate(gram: np.ndarray, n_fake: int, resampling: Resampling) -> tuple[Estimate, float]:
-    """Trace ratio of one class and the standard error of its logarithm.
+def root(square: Estimate) -> Estimate:
+    """Square root of an unbiased square, interval and floor carried over; negative squares give 0."""
+    low, value, high = np.sqrt(np.maximum([square.lo, float(square), square.hi], 0.0))
+    floor = None if square.floor is None else root(square.floor)
+    return Estimate(value, (low, high), floor=floor, p_value=square.p_value, q_value=square.q_value)
 
-    The interval is symmetric for the logarithm, with the errors of both traces and Student's quantile at Welch's
-    degrees of freedom. The p-value exchanges residuals about each group's own mean, so that a mean shift is not
-    mistaken for variance; the statistic is studentised, so that a difference of tails is not either.
+
+def trace_ratio_estimate(gram: np.ndarray, n_fake: int, resampling: Resampling) -> tuple[Estimate, float, Null | None]:
+    """Trace ratio of one class, the standard error of its logarithm, and its null (None without resamples).
+
+    The interval is symmetric for the logarithm: delete-one jackknife errors of both traces, Student's quantile at the
+    smaller set's degrees of freedom. The p-value exchanges residuals about each group's own mean, so that a mean shift
+    is not mistaken for variance; its statistic is studentised, so that a difference of tails is not either.
 
     Args:
         gram: (N, N) inner products about any origin, generated samples first.
@@ -136,33 +155,21 @@ def trace_ratio_estimate(gram: np.ndarray, n_fake: int, resampling: Resampling) 
     row = _observed(gram, n_fake)
     observed = split_statistics(gram, row)
     log_ratio, error = float(observed.log_ratio[0]), float(observed.log_ratio_error[0])
-    interval = _symmetric(log_ratio, error, min(n_real, n_fake) - 1, resampling.confidence)
-    estimate = Estimate(math.exp(log_ratio), (math.exp(interval[0]), math.exp(interval[1])))
+    low, high = _student(log_ratio, error, min(n_real, n_fake) - 1, resampling.confidence)
+    estimate = Estimate(np.exp(log_ratio), (np.exp(low), np.exp(high)))
     if not resampling.count:
-        return estimate, error
+        return estimate, error, None
     residuals = centre_groups(gram, n_fake)
     members = random_splits(len(gram), n_fake, resampling.count, resampling.generator)
-    same, null = split_statistics(residuals, row), split_statistics(residuals, members)
-    p_value = _p_value(abs(same.log_ratio / same.log_ratio_error), abs(null.log_ratio / null.log_ratio_error))
+    same, permuted = split_statistics(residuals, row), split_statistics(residuals, members)
     split, widening = _real_against_real(gram[n_fake:, n_fake:], n_fake, resampling)
     floor = None
     if split is not None:
         centre = np.median(split.log_ratio)
-        floor = _quantiles(np.exp(centre + widening * (split.log_ratio - centre)), resampling.confidence)
-    return _resampled(estimate, floor, p_value), error
-
-
-def trace_of_squares(gram: np.ndarray) -> float:
-    """Unbiased ``tr S^2`` from the Gram matrix of n >= 4 samples about any origin (Himeno and Yamada 2014)."""
-    n = len(gram)
-    if n < 4:
-        return NAN
-    centred = gram - gram.mean(axis=0)
-    centred -= centred.mean(axis=1, keepdims=True)
-    norms = np.diagonal(centred)
-    trace, trace_squares = norms.sum() / (n - 1), (centred**2).sum() / (n - 1) ** 2
-    fourth = (norms**2).sum() / (n - 1)
-    return float((n - 1) / (n * (n - 2) * (n - 3)) * ((n - 1) * (n - 2) * trace_squares + trace**2 - n * fourth))
+        floor = np.exp(centre + widening * (split.log_ratio - centre))
+    statistic = float((same.log_ratio / same.log_ratio_error)[0])
+    null = Null(statistic, permuted.log_ratio / permuted.log_ratio_error, floor)
+    return null.attach(estimate, resampling.confidence), error, null
 
 
 def _trace_of_noise_squared(gram: np.ndarray, n_fake: int) -> float:
@@ -173,6 +180,12 @@ def _trace_of_noise_squared(gram: np.ndarray, n_fake: int) -> float:
     squares = trace_of_squares(gram[:n_fake, :n_fake]) / n_fake**2
     squares += trace_of_squares(gram[n_fake:, n_fake:]) / n_real**2
     return max(0.0, float(squares + 2 * cross_trace / (n_fake * n_real))) if math.isfinite(squares) else NAN
+
+
+def _across(split: SplitStatistics, distance_squared: float | np.ndarray | None = None) -> np.ndarray:
+    """Unbiased square of the shift's part across ``mean_b - origin``."""
+    distance_squared = split.distance_squared if distance_squared is None else distance_squared
+    return split.shift_squared - (split.along**2 - split.along_error**2) / distance_squared
 
 
 def _observed(gram: np.ndarray, n_fake: int) -> np.ndarray:
@@ -202,30 +215,11 @@ def _variance_along(projections: np.ndarray, n_fake: int) -> float:
     return _variance_of_mean(projections[:n_fake]) + _variance_of_mean(projections[n_fake:])
 
 
-def _symmetric(value: float, error: float, degrees: float, confidence: float) -> tuple[float, float]:
+def _student(value: float, error: float, degrees: float, confidence: float) -> tuple[float, float]:
     half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * error
     return value - half, value + half
 
 
-def _root(square: float, error: float, confidence: float) -> Estimate:
-    """Square root of an unbiased square, with the interval of the square carried over; negative squares give 0."""
+def _normal(value: float, error: float, confidence: float) -> Estimate:
     half = float(stats.norm.ppf((1 + confidence) / 2)) * error
-    return Estimate(float(_sqrt(square)), (float(_sqrt(square - half)), float(_sqrt(square + half))))
-
-
-def _sqrt(square: float | np.ndarray) -> np.ndarray:
-    return np.sqrt(np.maximum(square, 0.0))
-
-
-def _quantiles(values: np.ndarray, confidence: float) -> Estimate:
-    low, middle, high = np.quantile(values, [(1 - confidence) / 2, 0.5, (1 + confidence) / 2])
-    return Estimate(middle, (low, high))
-
-
-def _p_value(observed: np.ndarray, null: np.ndarray) -> float:
-    """Share of permutations at least as extreme, the observed split counted as one of them."""
-    return float((1 + (null >= observed * (1 - 1e-12)).sum()) / (1 + len(null)))
-
-
-def _resampled(estimate: Estimate, floor: Estimate | None, p_value: float) -> Estimate:
-    return Estimate(estimate, estimate.interval, floor=floor, p_value=p_value)
+    return Estimate(value, (value - half, value + half))
