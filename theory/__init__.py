@@ -10,3 +10,8 @@ from .gaussian import GaussianPair as GaussianPair
 from .gaussian import GuidanceWidensWarning as GuidanceWidensWarning
 from .gaussian import Moments as Moments
 from .gaussian import moments as moments
+from .solvers import SolverShare as SolverShare
+from .solvers import affine_denoiser as affine_denoiser
+from .solvers import solver_moments as solver_moments
+from .solvers import solver_noise as solver_noise
+from .solvers import solver_share as solver_share
