@@ -1,9 +1,5 @@
 """The guider, inside diffusers' own SDXL denoising loop on a tiny random network."""
 
-from kdist.compat import import_k_diffusion, repair_torchvision
-
-repair_torchvision()
-
 import diffusers
 import pytest
 import torch
@@ -12,6 +8,7 @@ from diffusers.modular_pipelines.stable_diffusion_xl.denoise import StableDiffus
 
 import kdist
 from kdist.adapters.diffusers import DiffusersDenoiser, ScheduleGuidance, scheduler_sigmas, sigma_of_timestep
+from kdist.compat import import_k_diffusion
 
 K = import_k_diffusion()
 STEPS = 6

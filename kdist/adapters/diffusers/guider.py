@@ -44,7 +44,7 @@ class ScheduleGuidance(BaseGuidance):
     """
 
     ignore_for_config = ["scheduler"]  # noqa: RUF012 (diffusers' own convention)
-    _input_predictions = [_COND, _UNCOND]  # noqa: RUF012
+    _input_predictions = [_COND, _UNCOND]  # type: ignore[assignment]  # noqa: RUF012
 
     @register_to_config
     def __init__(
@@ -65,7 +65,7 @@ class ScheduleGuidance(BaseGuidance):
         guider.scheduler = scheduler
         return guider
 
-    def set_state(self, step: int, num_inference_steps: int, timestep: torch.Tensor) -> None:
+    def set_state(self, step: int, num_inference_steps: int, timestep: Any) -> None:
         """Called by the pipeline at the start of every iteration of its loop.
 
         Raises:
@@ -84,11 +84,11 @@ class ScheduleGuidance(BaseGuidance):
         """The base class's state, and ``sigma`` and ``scale`` of this iteration."""
         return {**super().get_state(), "sigma": self._sigma, "scale": self._scale}
 
-    def prepare_inputs(self, data: dict[str, Any]) -> list[Any]:
+    def prepare_inputs(self, data: Any) -> list[Any]:
         """One batch of inputs for each pass that the scale needs.
 
         Args:
-            data: by input name a tensor, or a tuple (conditional, unconditional).
+            data: a dict, by input name a tensor or a tuple (conditional, unconditional).
 
         Raises:
             RuntimeError: used outside the pipeline's loop.
@@ -139,6 +139,7 @@ class ScheduleGuidance(BaseGuidance):
         if pred_cond is None or pred_uncond is None:
             pred = pred_uncond if pred_cond is None else pred_cond
         else:
+            assert self._scale is not None
             pred = pred_uncond + self._scale * (pred_cond - pred_uncond)
         return GuiderOutput(pred=pred, pred_cond=pred_cond, pred_uncond=pred_uncond)
 

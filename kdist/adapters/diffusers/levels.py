@@ -98,7 +98,7 @@ def _index(scheduler: Any, timestep: float, step: int | None) -> int:
         )
     begin = getattr(scheduler, "begin_index", None) or 0
     for guess in (getattr(scheduler, "step_index", None), None if step is None else begin + step):
-        if guess in matches:
+        if guess is not None and guess in matches:
             return guess
     return matches[0]
 

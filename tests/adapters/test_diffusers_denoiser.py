@@ -1,0 +1,288 @@
+"""A diffusers network as a k-diffusion denoiser, against diffusers' own schedulers and k-diffusion's own wrappers."""
+
+from types import SimpleNamespace
+
+import diffusers
+import pytest
+import torch
+
+import kdist
+from kdist.adapters.diffusers import DiffusersDenoiser, encode_prompts, scheduler_sigmas, training_sigmas
+from kdist.compat import import_k_diffusion
+from kdist.solvers import SOLVERS, sample
+
+K = import_k_diffusion()
+
+
+@pytest.fixture(scope="module")
+def unet():
+    torch.manual_seed(0)
+    return diffusers.UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        cross_attention_dim=8,
+        attention_head_dim=4,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1))
+
+
+def noise(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(2))
+
+
+@torch.no_grad()
+def run_scheduler(unet, scheduler, x, tokens, steps):
+    """What a diffusers pipeline does, without guidance; ``x`` has the scheduler's initial standard deviation."""
+    scheduler.set_timesteps(steps)
+    for t in scheduler.timesteps:
+        out = unet(scheduler.scale_model_input(x, t), t, encoder_hidden_states=tokens).sample
+        x = scheduler.step(out, t, x).prev_sample
+    return x
+
+
+@pytest.mark.parametrize(
+    ("name", "solver", "prediction_type"),
+    [
+        ("Euler", "euler", "epsilon"),
+        ("Euler", "euler", "v_prediction"),
+        ("Euler", "euler", "sample"),
+        ("Heun", "heun", "epsilon"),
+        ("Heun", "heun", "v_prediction"),
+    ],
+)
+def test_same_run_as_the_scheduler(unet, tokens, name, solver, prediction_type):
+    scheduler = getattr(diffusers, f"{name}DiscreteScheduler")(
+        prediction_type=prediction_type, timestep_spacing="leading"
+    )
+    sigmas = scheduler_sigmas(scheduler, 6)
+    x = noise(2, 4, 8, 8) * sigmas[0]
+    theirs = run_scheduler(unet, scheduler, x, tokens, 6)
+    with torch.no_grad():
+        ours = sample(
+            solver, DiffusersDenoiser(unet, scheduler), x, sigmas, extra_args={"encoder_hidden_states": tokens}
+        )
+    # two float32 implementations; the latents start at 25
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_same_run_as_ddim(unet, tokens):
+    """DDIM is Euler on the variance-exploding path (Karras et al. 2022): latents differ by sqrt(sigma^2 + 1)."""
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=True)
+    sigmas = scheduler_sigmas(scheduler, 8)
+    x = noise(2, 4, 8, 8) * sigmas[0]
+    theirs = run_scheduler(unet, scheduler, x / (sigmas[0] ** 2 + 1).sqrt(), tokens, 8)
+    with torch.no_grad():
+        ours = sample(
+            "euler", DiffusersDenoiser(unet, scheduler), x, sigmas, extra_args={"encoder_hidden_states": tokens}
+        )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)  # as above
+
+
+@pytest.mark.parametrize(
+    ("prediction_type", "wrapper"),
+    [("epsilon", "DiscreteEpsDDPMDenoiser"), ("v_prediction", "DiscreteVDDPMDenoiser")],
+)
+def test_same_function_as_k_diffusions_wrapper(unet, tokens, prediction_type, wrapper):
+    """At fractional timesteps too, between the trained levels."""
+    scheduler = diffusers.DDPMScheduler(beta_schedule="scaled_linear", prediction_type=prediction_type)
+    ours = DiffusersDenoiser(unet, scheduler)
+    theirs = getattr(K.external, wrapper)(
+        lambda x, t, **args: unet(x, t, **args).sample, scheduler.alphas_cumprod, quantize=False
+    )
+    sigma = torch.tensor([0.123, 17.3])
+    x = noise(2, 4, 8, 8) * sigma.view(-1, 1, 1, 1)
+    args = {"encoder_hidden_states": tokens}
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x, sigma, **args), theirs(x, sigma, **args), rtol=1e-4, atol=1e-4)  # float32
+    torch.testing.assert_close(ours.sigma_to_t(sigma), theirs.sigma_to_t(sigma), rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(ours.get_sigmas(7), theirs.get_sigmas(7), rtol=1e-5, atol=0)
+
+
+def test_exact_for_one_gaussian():
+    """Data N(0, c): E[x0 | x] = c x / (c + sigma^2), with the network's exact answer in each parametrisation."""
+    variance = 0.3
+    scheduler = diffusers.DDPMScheduler()
+    sigma = torch.tensor([0.05, 1.0, 30.0])
+    x = noise(3, 4, 2, 2) * (variance + sigma.view(-1, 1, 1, 1) ** 2).sqrt()
+    level = sigma.view(-1, 1, 1, 1)
+    expected = x * variance / (variance + level**2)
+
+    def network(kind):
+        def forward(z, t, return_dict):
+            s = denoiser.t_to_sigma(t).view(-1, 1, 1, 1)
+            ve = z * (s**2 + 1).sqrt()
+            x0 = ve * variance / (variance + s**2)
+            eps = (ve - x0) / s
+            return ({"epsilon": eps, "sample": x0, "v_prediction": (eps - s * x0) / (s**2 + 1).sqrt()}[kind],)
+
+        return forward
+
+    for kind in ("epsilon", "v_prediction", "sample"):
+        denoiser = DiffusersDenoiser(network(kind), scheduler, prediction_type=kind)
+        # float32, and x - sigma * eps cancels at sigma = 30
+        torch.testing.assert_close(denoiser(x, sigma), expected, rtol=2e-3, atol=2e-4)
+
+
+def test_levels():
+    scheduler = diffusers.DDPMScheduler(num_train_timesteps=10)
+    sigmas = training_sigmas(scheduler)
+    alphas = scheduler.alphas_cumprod.double()
+    assert torch.equal(sigmas, ((1 - alphas) / alphas).sqrt())
+    denoiser = DiffusersDenoiser(None, scheduler)
+    t = torch.tensor([0.0, 0.5, 3.25, 9.0])
+    torch.testing.assert_close(denoiser.sigma_to_t(denoiser.t_to_sigma(t)), t, rtol=0, atol=1e-4)  # float32
+    assert (denoiser.sigma_min, denoiser.sigma_max) == (
+        pytest.approx(float(sigmas[0])),
+        pytest.approx(float(sigmas[-1])),
+    )
+
+
+def test_zero_terminal_snr_stays_finite():
+    """There abar ends at 0, an infinite sigma; diffusers' Euler scheduler takes 4096 for it, and so does this."""
+    scheduler = diffusers.DDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    assert float(training_sigmas(scheduler)[-1]) == pytest.approx(4096, rel=1e-6)
+
+
+def test_scheduler_is_left_alone_and_levels_are_those_of_its_run():
+    scheduler = diffusers.EulerAncestralDiscreteScheduler()
+    scheduler.set_timesteps(3)
+    before = scheduler.sigmas.clone()
+    levels = scheduler_sigmas(scheduler, 7)
+    assert torch.equal(scheduler.sigmas, before)
+    scheduler.set_timesteps(7)
+    assert torch.equal(levels, scheduler.sigmas)
+    for name in ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "PNDMScheduler", "DDIMScheduler"):
+        levels = scheduler_sigmas(getattr(diffusers, name)(), 7)
+        assert (levels.diff() < 0).all()
+        assert levels[-1] == 0
+
+
+@pytest.mark.filterwarnings("ignore:Should have t:UserWarning")  # torchsde, about its own rounding
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_under_a_window(unet, tokens, solver):
+    """Runs, stays finite, and the calls are as predicted where they can be."""
+    denoiser = DiffusersDenoiser(unet, diffusers.DDPMScheduler())
+    schedule = kdist.NegativeWindow(3.0, sigma_lo=0.5, sigma_hi=2.0)
+    guided = kdist.guide(denoiser, schedule, uncond={"encoder_hidden_states": torch.zeros(1, 5, 8)})
+    # a level below the lowest trained one is not asked: dpm_2 and the SDE solvers step between the levels given
+    sigmas = torch.cat([denoiser.get_sigmas(4)[:-1], torch.zeros(1)])
+    torch.manual_seed(0)
+    with torch.no_grad():
+        latents = sample(
+            solver, guided, noise(2, 4, 8, 8) * sigmas[0], sigmas, extra_args={"encoder_hidden_states": tokens}
+        )
+    assert latents.isfinite().all()
+    if solver != "dpm_adaptive":
+        assert guided.nfe == schedule.nfe(sigmas, solver)
+
+
+def test_prompts_of_different_lengths_are_two_calls(unet, tokens):
+    """They cannot share a batch; the result is that of two separate calls."""
+    denoiser = DiffusersDenoiser(unet, diffusers.DDPMScheduler())
+    longer = noise(2, 9, 8)
+    guided = kdist.guide(denoiser, 3.0, uncond={"encoder_hidden_states": longer})
+    x, sigma = noise(2, 4, 8, 8), torch.tensor([1.0, 2.0])
+    with torch.no_grad():
+        cond, uncond = (denoiser(x, sigma, encoder_hidden_states=e) for e in (tokens, longer))
+        torch.testing.assert_close(guided(x, sigma, encoder_hidden_states=tokens), uncond + 3 * (cond - uncond))
+
+
+def test_half_precision_network(unet, tokens):
+    half = DiffusersDenoiser(SimpleNamespace(dtype=torch.bfloat16, config={}, __call__=None), diffusers.DDPMScheduler())
+    seen = []
+
+    def network(z, t, return_dict, **_):
+        seen.append((z.dtype, t.dtype))
+        return (z,)
+
+    network.dtype, network.config = torch.bfloat16, {}
+    half.inner_model = network
+    out = half(noise(2, 4, 8, 8), torch.tensor([1.0, 2.0]))
+    assert seen == [(torch.bfloat16, torch.float32)]
+    assert out.dtype == torch.float32
+
+
+def test_learned_variance_is_dropped():
+    x = noise(1, 4, 2, 2)
+    denoiser = DiffusersDenoiser(lambda z, t, return_dict: (torch.cat([z, z * 9], 1),), diffusers.DDPMScheduler())
+    assert denoiser(x, torch.ones(1)).shape == x.shape
+
+
+class Pipe:
+    """The part of a pipeline that ``encode_prompts`` uses, with the outputs of SD or SDXL."""
+
+    _execution_device = torch.device("cpu")
+    default_sample_size, vae_scale_factor = 8, 8
+
+    def __init__(self, xl):
+        self.xl = xl
+
+    def encode_prompt(self, prompt, device, num_images_per_prompt, do_classifier_free_guidance, negative_prompt):
+        assert do_classifier_free_guidance
+        assert len(negative_prompt) == len(prompt)
+        tokens = torch.ones(len(prompt), 5, 8), torch.zeros(len(prompt), 5, 8)
+        return (*tokens, torch.ones(len(prompt), 8), torch.zeros(len(prompt), 8)) if self.xl else tokens
+
+
+def test_sdxl_conditions():
+    """Added conditions differ between the passes, and a missing one is named."""
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        cross_attention_dim=8,
+        attention_head_dim=4,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=6 * 4 + 8,
+    ).eval()
+    denoiser = DiffusersDenoiser(unet, diffusers.EulerDiscreteScheduler())
+    cond, uncond = encode_prompts(Pipe(xl=True), ["a", "b"], height=32)
+    assert cond["added_cond_kwargs"]["time_ids"].tolist() == [[32, 64, 0, 0, 32, 64]] * 2
+    x, sigma = noise(2, 4, 8, 8), torch.tensor([1.0, 2.0])
+    with torch.no_grad():
+        separate = denoiser(x, sigma, **uncond)
+        separate = separate + 3 * (denoiser(x, sigma, **cond) - separate)
+        # one call of 4 rows: other kernels, float32
+        torch.testing.assert_close(
+            kdist.guide(denoiser, 3.0, uncond=uncond)(x, sigma, **cond), separate, rtol=1e-4, atol=1e-4
+        )
+    with pytest.raises(ValueError, match="text_embeds, time_ids missing"):
+        denoiser(x, sigma, encoder_hidden_states=cond["encoder_hidden_states"])
+
+
+def test_sd_conditions():
+    cond, uncond = encode_prompts(Pipe(xl=False), ["a", "b", "c"])
+    assert cond["encoder_hidden_states"].shape == uncond["encoder_hidden_states"].shape == (3, 5, 8)
+
+
+def test_bad_inputs(unet, tokens):
+    scheduler = diffusers.DDPMScheduler()
+    with pytest.raises(ValueError, match="prediction_type must be one of"):
+        DiffusersDenoiser(unet, scheduler, prediction_type="noise")
+    with pytest.raises(ValueError, match="alphas_cumprod"):
+        DiffusersDenoiser(unet, diffusers.FlowMatchEulerDiscreteScheduler(), prediction_type="epsilon")
+    denoiser = DiffusersDenoiser(unet, scheduler)
+    x, sigma = noise(2, 4, 8, 8), torch.ones(2)
+    with pytest.raises(ValueError, match="encoder_hidden_states has 1 rows, the batch has 2"):
+        denoiser(x, sigma, encoder_hidden_states=tokens[:1])
+    for level in (1e-4, 1e3):
+        with pytest.raises(ValueError, match="outside the scheduler's range"):
+            denoiser(x, torch.tensor([1.0, level]), encoder_hidden_states=tokens)
+    with torch.no_grad():
+        unchecked = DiffusersDenoiser(unet, scheduler, check_range=False)
+        assert unchecked(x, torch.tensor([1.0, 1e3]), encoder_hidden_states=tokens).isfinite().all()
+    with pytest.raises(ValueError, match="9 channels, the network takes 4"):
+        denoiser(noise(2, 9, 8, 8), sigma, encoder_hidden_states=tokens)
