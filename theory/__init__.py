@@ -10,6 +10,14 @@ from .gaussian import GaussianPair as GaussianPair
 from .gaussian import GuidanceWidensWarning as GuidanceWidensWarning
 from .gaussian import Moments as Moments
 from .gaussian import moments as moments
+from .mixture import MeanField as MeanField
+from .mixture import PhaseDiagram as PhaseDiagram
+from .mixture import critical_alpha as critical_alpha
+from .mixture import guided_critical_alpha as guided_critical_alpha
+from .mixture import mean_field as mean_field
+from .mixture import phase_diagram as phase_diagram
+from .mixture import switch_variance as switch_variance
+from .potential import potential as potential
 from .solvers import SolverShare as SolverShare
 from .solvers import affine_denoiser as affine_denoiser
 from .solvers import solver_moments as solver_moments
