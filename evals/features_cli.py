@@ -25,6 +25,13 @@ class Resize(str, Enum):
     torch = "torch"
 
 
+class Layout(str, Enum):
+    """Where the channels of an array are."""
+
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+
+
 def features(
     source: Annotated[
         str,
@@ -51,7 +58,7 @@ def features(
     value_range: Annotated[
         str | None, typer.Option(help="black,white of float images in an .npz, for example -1,1 or 0,1")
     ] = None,
-    layout: Annotated[str | None, typer.Option(help="NCHW or NHWC, where an .npz fits both")] = None,
+    layout: Annotated[Layout | None, typer.Option(help="NCHW or NHWC, where an .npz fits both")] = None,
     cache: Annotated[
         Path | None, typer.Option(help="folder for the shards  [default: features in ~/.cache/kdist or $KDIST_CACHE]")
     ] = None,
@@ -74,7 +81,12 @@ def features(
 
     check_path(out)  # before any work
     limits = None if value_range is None else _limits(value_range)
-    images = as_source(_load_object(source, "source", call=True), labels=labels, value_range=limits, layout=layout)
+    images = as_source(
+        _load_object(source, "source", call=True),
+        labels=labels,
+        value_range=limits,
+        layout=None if layout is None else layout.value,
+    )
     network = build_extractor(
         _load_object(extractor, "extractor"),
         device=device,

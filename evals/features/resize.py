@@ -83,7 +83,8 @@ def resize_and_crop(size: int, method: ResizeMethod = "pil") -> Preprocessing:
     def with_torch(batch: torch.Tensor) -> torch.Tensor:
         height, width = target(*batch.shape[-2:])
         top, left = corner(height, width)
-        resized = _interpolate(batch, (height, width)).clamp(0, 255).round()
+        wide = _interpolate(batch, (batch.shape[-2], width)).round().clamp(0, 255)  # PIL stores each pass in 8 bits
+        resized = _interpolate(wide, (height, width)).round().clamp(0, 255)
         return resized[..., top : top + size, left : left + size]
 
     return _choose(f"RGB, bicubic shorter side to {size}, centre crop, 8 bit", method, with_pil, with_torch)

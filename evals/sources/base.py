@@ -80,7 +80,9 @@ def as_pictures(images: Any, *, value_range: ValueRange | None, layout: Layout |
         ValueError: another dtype, shape or channel count; a layout that cannot be told; values that do not fit
             ``value_range`` (more than half its width outside, or all of them on one half or in 0..1).
     """
-    tensor = images.detach().cpu() if torch.is_tensor(images) else torch.from_numpy(np.asarray(images))
+    tensor = (
+        images.detach().cpu() if torch.is_tensor(images) else torch.from_numpy(np.require(images, requirements="W"))
+    )
     tensor = tensor.permute(_permutation(tuple(tensor.shape), layout, name)) if tensor.ndim == 4 else tensor
     if tensor.ndim == 3:
         if layout not in (None, "NHW"):

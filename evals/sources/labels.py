@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 __all__ = ["DATASET_JSON", "labels_for", "number_classes", "parse_labels"]
 
 DATASET_JSON = "dataset.json"
+_NO_NAME = re.compile(r"|-\d+|-?\d*\.\d*")  # nothing, negative numbers, fractions
 _HEADERS = {"file", "filename", "file_name", "path", "image", "name"}
 
 
@@ -86,7 +88,7 @@ def number_classes(labels: Sequence[Any], *, name: str) -> tuple[np.ndarray, dic
     if all(text.isdecimal() for text in texts):
         numbers = [int(text) for text in texts]
         return np.array(numbers, dtype=np.int64), {number: str(number) for number in sorted(set(numbers))}
-    if any(isinstance(label, int) for label in labels) or "" in texts:
+    if any(isinstance(label, int) or _NO_NAME.fullmatch(text) for label, text in zip(labels, texts, strict=True)):
         raise ValueError(f"{name}: labels must be all whole numbers from 0, or all names; got {sorted(set(texts))[:5]}")
     names = sorted(set(texts))
     number_of = {text: number for number, text in enumerate(names)}

@@ -27,7 +27,7 @@ _PROBES = 2  # samples that are drawn to notice what no hash of the weights show
 
 def sample_seeds(seed: int, count: int) -> list[int]:
     """One independent 63-bit seed per sample: the i-th depends on ``(seed, i)`` only."""
-    return [int(np.random.SeedSequence([seed, i]).generate_state(1, np.uint64)[0] >> 1) for i in range(count)]
+    return [int(np.random.SeedSequence([seed, i]).generate_state(1, np.uint64)[0]) >> 1 for i in range(count)]
 
 
 class GeneratorSource(Source):
@@ -58,9 +58,9 @@ class GeneratorSource(Source):
         key: str = "",
         description: str = "sampler",
     ) -> None:
-        self.labels = check_labels(labels, len(labels))
-        if not len(self.labels):
+        if not len(labels):
             raise ValueError("labels is empty: say which classes to sample, one label per image")
+        self.labels = check_labels(labels, len(labels))
         self.seeds = sample_seeds(seed, len(self.labels))
         self.classes = {int(label): str(label) for label in np.unique(self.labels)}
         self.description = f"{description}, seed {seed}"
@@ -108,8 +108,7 @@ class SamplerSource(GeneratorSource):
     Args:
         model: a k-diffusion denoiser, ``model(x, sigma, **extra_args)``; guided or not.
         sampler: a function of ``k_diffusion.sampling`` that takes ``(model, x, sigmas, extra_args=...)``. Samplers
-            with fresh noise get it from each sample's seed (a Brownian tree per sample where the sampler's module
-            has ``BrownianTreeNoiseSampler``).
+            with fresh noise get it from each sample's seed.
         sigmas: (steps + 1,) decreasing noise levels; samples start as N(0, sigmas[0]^2).
         labels: (N,) the class of each sample.
         shape: (C, H, W) of one sample.
@@ -186,10 +185,14 @@ class SamplerSource(GeneratorSource):
         return self._sampler(self._model, x, self._sigmas, extra_args=extra_args, **options)
 
     def _noise_sampler(self, x: torch.Tensor, seeds: list[int], generators: list[torch.Generator]) -> Any:
-        """Fresh unit noise per sample: ``noise_sampler(sigma, sigma_next) -> like x``."""
-        base = self._sampler.func if isinstance(self._sampler, partial) else self._sampler
-        tree = getattr(inspect.unwrap(base), "__globals__", {}).get("BrownianTreeNoiseSampler")
-        if tree is not None:  # consistent over overlapping steps, which dpmpp_sde takes
+        """Fresh unit noise per sample: ``noise_sampler(sigma, sigma_next) -> like x``.
+
+        Samplers that draw it from a Brownian tree by themselves (their steps may overlap) get a tree per sample,
+        others independent draws.
+        """
+        base = inspect.unwrap(self._sampler.func if isinstance(self._sampler, partial) else self._sampler)
+        if "BrownianTreeNoiseSampler" in getattr(getattr(base, "__code__", None), "co_names", ()):
+            tree = base.__globals__["BrownianTreeNoiseSampler"]
             return tree(x, self._sigmas[self._sigmas > 0].min(), self._sigmas.max(), seed=seeds)
 
         def independent(sigma: Any, sigma_next: Any) -> torch.Tensor:
