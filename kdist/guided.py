@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import torch
 from torch import nn
@@ -15,11 +16,27 @@ from torch import nn
 from . import rules
 from .conditioning import Uncond, Unjoinable, join, take_rows, unconditional_args
 from .schedules import Constant, Schedule
+from .schedules.base import readable
 from .schedules.evaluate import host_values, scale_of_rows
+
+if TYPE_CHECKING:
+    from .trace import Trace
 
 __all__ = ["CFGDenoiser", "GuidedDenoiser", "ScaleLike", "guide"]
 
 ScaleLike = Schedule | float | Callable[[torch.Tensor], Any]
+
+
+class _Call(NamedTuple):
+    """One call of a guided model: (N,) noise levels and scales, conditions, and which rows need which passes."""
+
+    sigma: torch.Tensor
+    scale: torch.Tensor
+    cond_args: Mapping[str, Any]
+    uncond_args: Mapping[str, Any]
+    both: list[int]
+    only_cond: list[int]
+    only_uncond: list[int]
 
 
 class GuidedDenoiser(nn.Module):
@@ -51,6 +68,7 @@ class GuidedDenoiser(nn.Module):
         self.rule = rules.linear if rule is None else rule
         self.batched = batched
         self.check_finite = check_finite
+        self._traces: list[Trace] = []
         self.reset_nfe()
 
     def __getattr__(self, name: str) -> Any:
@@ -72,6 +90,22 @@ class GuidedDenoiser(nn.Module):
     def reset_nfe(self) -> None:
         """Set :attr:`nfe` to 0. Counting is all that it is for: results never depend on it."""
         self._rows_run: dict[int, int] = {}  # rows evaluated, by batch size: exact integers
+
+    @contextlib.contextmanager
+    def trace(self, **options: Any) -> Iterator[Trace]:
+        """Record what guidance does in every call made inside the ``with`` block; results stay the same.
+
+        Args:
+            options: see :class:`kdist.trace.Trace`, e.g. ``log_volume=True``.
+        """
+        from .trace import Trace
+
+        trace = Trace(**options)
+        self._traces.append(trace)
+        try:
+            yield trace
+        finally:
+            self._traces.remove(trace)
 
     def forward(self, x: torch.Tensor, sigma: torch.Tensor, **extra_args: Any) -> torch.Tensor:
         """Guided prediction.
@@ -108,24 +142,36 @@ class GuidedDenoiser(nn.Module):
         bound = schedule.bind(cond_args, batch) if isinstance(schedule, Schedule) else schedule
         scale = scale_of_rows(bound, sigma)
         rules.check_scales(self.rule, scale, sigma, schedule)
-        both = list(range(batch))
-        only_cond: list[int] = []
-        only_uncond: list[int] = []
-        to_cond, to_uncond = rules.reductions(self.rule)
-        values = host_values(bound, scale) if to_cond or to_uncond else None
-        if values is not None:
-            only_cond = [row for row, value in enumerate(values) if value == 1 and to_cond]
-            only_uncond = [row for row, value in enumerate(values) if value == 0 and to_uncond]
-            alone = {*only_cond, *only_uncond}
-            both = [row for row in both if row not in alone]
+        call = _Call(sigma, scale, cond_args, uncond_args, *self._passes(bound, scale))
+        denoised, cond = self._evaluate(x, call)
+        if self._traces and readable(x):
+            self._record(x, denoised, cond, call)
+        return denoised
 
-        cond, uncond = self._predict(x, sigma, cond_args, uncond_args, both + only_cond, both + only_uncond)
-        if len(both) == batch:
-            return self._combine(cond, uncond, scale, x, sigma)
+    def _passes(
+        self, schedule: Callable[[torch.Tensor], Any], scale: torch.Tensor
+    ) -> tuple[list[int], list[int], list[int]]:
+        """The rows that need both passes, only the conditional one and only the unconditional one."""
+        rows = range(len(scale))
+        to_cond, to_uncond = rules.reductions(self.rule)
+        values = host_values(schedule, scale) if to_cond or to_uncond else None
+        if values is None:
+            return list(rows), [], []
+        only_cond = [row for row in rows if values[row] == 1 and to_cond]
+        only_uncond = [row for row in rows if values[row] == 0 and to_uncond]
+        alone = {*only_cond, *only_uncond}
+        return [row for row in rows if row not in alone], only_cond, only_uncond
+
+    def _evaluate(self, x: torch.Tensor, call: _Call) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The guided prediction, and the conditional one where it was made for all rows."""
+        sigma, scale, _, _, both, only_cond, only_uncond = call
+        cond, uncond = self._predict(x, call, both + only_cond, both + only_uncond)
+        if len(both) == len(x):
+            return self._combine(cond, uncond, scale, x, sigma), cond
         if not both and not only_uncond:
-            return cond
+            return cond, cond
         if not both and not only_cond:
-            return uncond
+            return uncond, None
         # every prediction lists the rows that need both passes first
         parts = [cond[len(both) :], uncond[len(both) :]]
         if both:
@@ -133,7 +179,7 @@ class GuidedDenoiser(nn.Module):
             mixed = (cond[: len(both)], uncond[: len(both)], scale[rows], x[rows], sigma[rows])
             parts.insert(0, self._combine(*mixed))
         order = torch.tensor(both + only_cond + only_uncond, device=x.device)
-        return torch.cat(parts)[order.argsort()]
+        return torch.cat(parts)[order.argsort()], None
 
     def _combine(
         self, cond: torch.Tensor, uncond: torch.Tensor, scale: torch.Tensor, x: torch.Tensor, sigma: torch.Tensor
@@ -142,17 +188,11 @@ class GuidedDenoiser(nn.Module):
         return self.rule(cond, uncond, scale.view(-1, *trailing), x, sigma.view(-1, *trailing))
 
     def _predict(
-        self,
-        x: torch.Tensor,
-        sigma: torch.Tensor,
-        cond_args: Mapping[str, Any],
-        uncond_args: Mapping[str, Any],
-        cond_rows: list[int],
-        uncond_rows: list[int],
+        self, x: torch.Tensor, call: _Call, cond_rows: list[int], uncond_rows: list[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Both predictions for the rows that need them, in one network call where that is possible."""
-        cond = _rows(x, sigma, cond_args, cond_rows)
-        uncond = _rows(x, sigma, uncond_args, uncond_rows)
+        cond = _rows(x, call.sigma, call.cond_args, cond_rows)
+        uncond = _rows(x, call.sigma, call.uncond_args, uncond_rows)
         weak = self.inner_model if self.weak_model is None else self.weak_model
         if self.batched and weak is self.inner_model and cond_rows and uncond_rows:
             sizes = (len(uncond_rows), len(cond_rows))
@@ -168,6 +208,22 @@ class GuidedDenoiser(nn.Module):
         second = self._call(weak, *uncond, len(x), "unconditional") if uncond_rows else x[:0]
         first = self._call(self.inner_model, *cond, len(x), "conditional") if cond_rows else x[:0]
         return first, second
+
+    @torch.no_grad()
+    def _record(self, x: torch.Tensor, denoised: torch.Tensor, cond: torch.Tensor | None, call: _Call) -> None:
+        """Show this call to the traces. What they ask of the model is not counted."""
+
+        def both(
+            x: torch.Tensor, denoised: torch.Tensor, cond: torch.Tensor | None
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            return denoised, self._predict(x, call, list(range(len(x))), [])[0] if cond is None else cond
+
+        counted = dict(self._rows_run)
+        for trace in self._traces:
+            trace.record(
+                x, call.sigma, call.scale, *both(x, denoised, cond), lambda x: both(x, *self._evaluate(x, call))
+            )
+        self._rows_run = counted
 
     def _call(
         self,
