@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import special
 
 from .estimates import NAN, Estimate, mean_estimate, with_q_values
 from .frechet import frechet_distance
@@ -336,7 +337,9 @@ def _pooled(found: list[_Found], confidence: float) -> dict[str, Any]:
         if null is not None and null.floor is not None:
             return null.attach(mean, confidence)
         floors = [value.floor for value in values if value.floor is not None]
-        floor = mean_estimate(floors, [NAN] * len(floors), confidence=confidence) if floors else None
+        quantile = float(special.ndtri((1 + confidence) / 2))
+        floor_errors = [value.half_width / quantile for value in floors]
+        floor = mean_estimate(floors, floor_errors, confidence=confidence) if floors else None
         return Estimate(mean, mean.interval, floor=floor, p_value=NAN if null is None else null.p_value())
 
     result: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 __all__ = ["Estimate", "mean_estimate", "with_q_values"]
 
@@ -118,7 +118,7 @@ def mean_estimate(
         return Estimate(NAN)
     values, errors = values[defined], errors[defined]
     mean = float(values.mean())
-    z = stats.norm.ppf((1 + confidence) / 2)
+    z = float(special.ndtri((1 + confidence) / 2))
     if not log:
         half = float(z * np.sqrt((errors**2).sum()) / len(values))
         return Estimate(mean, (mean - half, mean + half))

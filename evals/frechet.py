@@ -61,20 +61,26 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> Frechet:
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance in float64, without a float64 copy of all features."""
     mean = features.mean(axis=0, dtype=np.float64)
-    scatter = np.zeros((len(mean), len(mean)))
+    scatter = np.zeros((len(mean), len(mean)), order="F")
     for start in range(0, len(features), _ROWS_AT_ONCE):
         centred = features[start : start + _ROWS_AT_ONCE] - mean
-        scatter += centred.T @ centred
+        scatter = linalg.blas.dsyrk(
+            1.0, centred, beta=1.0, c=scatter, trans=1, overwrite_c=1
+        )  # upper half, half the work
+    scatter = np.triu(scatter) + np.triu(scatter, 1).T
     return mean, scatter / (len(features) - 1)
 
 
 def frechet_from_moments(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.ndarray) -> Frechet:
     """Fréchet distance from means (d,) and covariances (d, d), singular ones included.
 
-    ``tr sqrt(S1 S2)`` is the sum of the square roots of the eigenvalues of the symmetric ``R S2 R``, ``R = sqrt(S1)``.
+    ``tr sqrt(S1 S2)`` is the sum of the square roots of the eigenvalues of the symmetric ``R^T S2 R``, ``S1 = R R^T``.
     """
-    values, vectors = linalg.eigh(cov1)
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    try:
+        root = linalg.cholesky(cov1, lower=True)
+    except linalg.LinAlgError:  # singular: more dimensions than samples
+        values, vectors = linalg.eigh(cov1)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
     cross = np.sqrt(np.maximum(linalg.eigvalsh(root.T @ cov2 @ root), 0.0)).sum()
     difference = np.asarray(mean1) - np.asarray(mean2)
     return Frechet(float(difference @ difference), float(np.trace(cov1) + np.trace(cov2) - 2 * cross))

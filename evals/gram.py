@@ -22,6 +22,7 @@ from .estimates import NAN
 __all__ = [
     "SplitStatistics",
     "centre_groups",
+    "double_centre",
     "participation",
     "random_splits",
     "split_statistics",
@@ -138,29 +139,35 @@ def random_splits(total: int, n_a: int, count: int, generator: np.random.Generat
     return generator.permuted(np.broadcast_to(first, (count, total)), axis=1)
 
 
-def participation(gram: np.ndarray) -> float:
-    """Participation ratio of n >= 4 samples from their Gram matrix, corrected for n; nan where undefined."""
+def participation(gram: np.ndarray) -> np.ndarray:
+    """Participation ratio ``(tr S)^2 / tr S^2`` from (..., n, n), corrected for n; nan where undefined (n < 4)."""
     squared, squares = _trace_moments(gram)
-    return squared / squares if squares > 0 and squared > 0 else NAN
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((squares > 0) & (squared > 0), squared / squares, NAN)
 
 
 def trace_of_squares(gram: np.ndarray) -> float:
-    """Unbiased ``tr S^2`` from the Gram matrix of n >= 4 samples about any origin; nan below 4."""
-    return _trace_moments(gram)[1]
+    """Unbiased ``tr S^2`` from the (n, n) Gram matrix of n >= 4 samples about any origin; nan below 4."""
+    return float(_trace_moments(gram)[1])
 
 
-def _trace_moments(gram: np.ndarray) -> tuple[float, float]:
-    """Unbiased ``(tr S)^2`` and ``tr S^2``, whatever the law of the samples."""
-    n = len(gram)
+def _trace_moments(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unbiased ``(tr S)^2`` and ``tr S^2``, whatever the law of the samples; (...,) each."""
+    n = gram.shape[-1]
     if n < 4:
-        return NAN, NAN
-    centred = gram - gram.mean(axis=0)
-    centred -= centred.mean(axis=1, keepdims=True)
-    norms = np.diagonal(centred)
-    trace, squares = norms.sum() / (n - 1), np.vdot(centred, centred) / (n - 1) ** 2
-    fourth = (norms**2).sum() / (n - 1)
+        return np.full(gram.shape[:-2], NAN), np.full(gram.shape[:-2], NAN)
+    centred = double_centre(gram)
+    norms = np.diagonal(centred, axis1=-2, axis2=-1)
+    trace, squares = norms.sum(axis=-1) / (n - 1), np.square(centred).sum(axis=(-2, -1)) / (n - 1) ** 2
+    fourth = np.square(norms).sum(axis=-1) / (n - 1)
     factor = (n - 1) / (n * (n - 2) * (n - 3))
     return (
-        float(factor * (2 * squares + (n**2 - 3 * n + 1) * trace**2 - n * fourth)),
-        float(factor * ((n - 1) * (n - 2) * squares + trace**2 - n * fourth)),
+        factor * (2 * squares + (n**2 - 3 * n + 1) * trace**2 - n * fourth),
+        factor * ((n - 1) * (n - 2) * squares + trace**2 - n * fourth),
     )
+
+
+def double_centre(products: np.ndarray) -> np.ndarray:
+    """Inner products (..., n, m) of two groups, each measured from its own mean instead."""
+    rows = products.mean(axis=-1, keepdims=True)
+    return products - rows - products.mean(axis=-2, keepdims=True) + rows.mean(axis=-2, keepdims=True)

@@ -18,10 +18,10 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from .estimates import NAN, Estimate
-from .gram import SplitStatistics, centre_groups, random_splits, split_statistics, trace_of_squares
+from .gram import SplitStatistics, centre_groups, double_centre, random_splits, split_statistics, trace_of_squares
 from .resampling import Null, Resampling
 
 __all__ = ["MomentEstimates", "moment_estimates", "root", "trace_ratio_estimate"]
@@ -174,9 +174,7 @@ def trace_ratio_estimate(gram: np.ndarray, n_fake: int, resampling: Resampling) 
 
 def _trace_of_noise_squared(gram: np.ndarray, n_fake: int) -> float:
     n_real = len(gram) - n_fake
-    cross = gram[:n_fake, n_fake:] - gram[:n_fake, n_fake:].mean(axis=0)
-    cross -= cross.mean(axis=1, keepdims=True)
-    cross_trace = (cross**2).sum() / ((n_fake - 1) * (n_real - 1))
+    cross_trace = np.square(double_centre(gram[:n_fake, n_fake:])).sum() / ((n_fake - 1) * (n_real - 1))
     squares = trace_of_squares(gram[:n_fake, :n_fake]) / n_fake**2
     squares += trace_of_squares(gram[n_fake:, n_fake:]) / n_real**2
     return max(0.0, float(squares + 2 * cross_trace / (n_fake * n_real))) if math.isfinite(squares) else NAN
@@ -216,10 +214,10 @@ def _variance_along(projections: np.ndarray, n_fake: int) -> float:
 
 
 def _student(value: float, error: float, degrees: float, confidence: float) -> tuple[float, float]:
-    half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * error
+    half = float(special.stdtrit(degrees, (1 + confidence) / 2)) * error
     return value - half, value + half
 
 
 def _normal(value: float, error: float, confidence: float) -> Estimate:
-    half = float(stats.norm.ppf((1 + confidence) / 2)) * error
+    half = float(special.ndtri((1 + confidence) / 2)) * error
     return Estimate(value, (value - half, value + half))

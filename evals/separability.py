@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import special, stats
 
 from .estimates import NAN, Estimate
 
@@ -49,7 +49,7 @@ def scatter_ratio(
     if between <= 0 or within <= 0:
         return Estimate(NAN), noise
     variance = sum((b / between - w / within).var(ddof=1) / len(b) for b, w in effects) / count**2
-    factor = math.exp(stats.norm.ppf((1 + confidence) / 2) * math.sqrt(variance))
+    factor = math.exp(special.ndtri((1 + confidence) / 2) * math.sqrt(variance))
     ratio = float(between / within)
     return Estimate(ratio, (ratio / factor, ratio * factor)), noise
 

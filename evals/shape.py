@@ -16,14 +16,16 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy import linalg, stats
+from scipy import special
 
 from .diversity import coverage, recall, squared_distances, vendi
 from .estimates import NAN, Estimate
-from .gram import participation, random_splits
+from .gram import double_centre, participation
 from .resampling import Null, Resampling
 
 __all__ = ["SHAPE_STATISTICS", "ShapeEstimates", "shape_estimates"]
+
+_CHUNK = 1 << 21  # inner products handled in one go: 16 MB
 
 SHAPE_STATISTICS = ("frechet_mean", "frechet_covariance", "vendi", "recall", "coverage", "participation_ratio")
 
@@ -57,25 +59,23 @@ def shape_estimates(
         nothing = dict.fromkeys(SHAPE_STATISTICS, NAN)
         return ShapeEstimates({name: Estimate(NAN) for name in nothing}, nothing, {}, size)
     generator, confidence = resampling.generator, resampling.confidence
-    values, floors = np.empty((splits, len(SHAPE_STATISTICS))), np.empty((splits, len(SHAPE_STATISTICS)))
-    for i in range(splits):
-        generated = generator.permutation(n_fake)[:size]
-        real = n_fake + generator.permutation(n_real)[: 2 * size]
-        for table, group in ((values, generated), (floors, real[size:])):
-            index = np.concatenate([group, real[:size]])
-            table[i] = _statistics(gram[np.ix_(index, index)], size, neighbours)
+    generated = np.stack([generator.permutation(n_fake)[:size] for _ in range(splits)])
+    real = n_fake + np.stack([generator.permutation(n_real)[: 2 * size] for _ in range(splits)])
+    reference, other = real[:, :size], real[:, size:]
+    values = _statistics(gram, np.concatenate([generated, reference], axis=1), size, neighbours)
+    floors = _statistics(gram, np.concatenate([other, reference], axis=1), size, neighbours)
     centre, floor_centre = values.mean(axis=0), floors.mean(axis=0)
     corrected = SHAPE_STATISTICS.index("participation_ratio")  # needs no matching: all samples can be used
     centre[corrected] = participation(gram[:n_fake, :n_fake]) / participation(gram[n_fake:, n_fake:])
-    quantile = stats.t.ppf((1 + confidence) / 2, splits - 1)
+    quantile = float(special.stdtrit(splits - 1, (1 + confidence) / 2))
     errors = values.std(axis=0, ddof=1) * math.sqrt(1 + 1 / splits)
     spread = floors.std(axis=0, ddof=1) * math.sqrt(1 + 1 / splits)
     nulls = {}
     if permutations:
-        observed = _statistics(gram, n_fake, neighbours)
-        members = random_splits(len(gram), n_fake, permutations, generator).astype(bool)
-        order = [np.concatenate([np.flatnonzero(row), np.flatnonzero(~row)]) for row in members]
-        permuted = np.array([_statistics(gram[np.ix_(index, index)], n_fake, neighbours) for index in order])
+        everyone = np.arange(len(gram))
+        observed = _statistics(gram, everyone[None], n_fake, neighbours)[0]
+        orders = generator.permuted(np.tile(everyone, (permutations, 1)), axis=1)
+        permuted = _statistics(gram, orders, n_fake, neighbours)
         nulls = {name: Null(float(observed[j]), permuted[:, j]) for j, name in enumerate(SHAPE_STATISTICS)}
     estimates = {}
     for j, name in enumerate(SHAPE_STATISTICS):
@@ -88,22 +88,35 @@ def shape_estimates(
     return ShapeEstimates(estimates, dict(zip(SHAPE_STATISTICS, errors.tolist(), strict=True)), nulls, size)
 
 
-def _statistics(gram: np.ndarray, n_first: int, neighbours: int) -> np.ndarray:
-    """The statistics of the first group against the second, in the order of :data:`SHAPE_STATISTICS`."""
-    first, second = gram[:n_first, :n_first], gram[n_first:, n_first:]
-    cross = gram[:n_first, n_first:]
-    mean = first.mean() + second.mean() - 2 * cross.mean()
-    centred = cross - cross.mean(axis=0)
-    centred -= centred.mean(axis=1, keepdims=True)
-    degrees = len(first) - 1, len(second) - 1
-    traces = [
-        (np.trace(block) - block.sum() / len(block)) / nu for block, nu in zip((first, second), degrees, strict=True)
-    ]
-    nuclear = linalg.svdvals(centred, check_finite=False).sum() / math.sqrt(degrees[0] * degrees[1])
-    recalled = covered = NAN
-    if min(len(first), len(second)) > neighbours:
+def _statistics(gram: np.ndarray, orders: np.ndarray, n_first: int, neighbours: int) -> np.ndarray:
+    """(B, 6) statistics of B pairs of groups, in the order of :data:`SHAPE_STATISTICS`.
+
+    Args:
+        gram: inner products of all samples.
+        orders: (B, n) samples of either group, the first group's first.
+        n_first: size of the first group, which plays the generated one.
+        neighbours: k of recall and coverage.
+    """
+    at_once = max(1, _CHUNK // orders.shape[1] ** 2)
+    parts = [orders[start : start + at_once] for start in range(0, len(orders), at_once)]
+    return np.concatenate(
+        [_batch_statistics(gram[part[:, :, None], part[:, None, :]], n_first, neighbours) for part in parts]
+    )
+
+
+def _batch_statistics(gram: np.ndarray, n_first: int, neighbours: int) -> np.ndarray:
+    first, second, cross = gram[:, :n_first, :n_first], gram[:, n_first:, n_first:], gram[:, :n_first, n_first:]
+    mean = first.mean(axis=(1, 2)) + second.mean(axis=(1, 2)) - 2 * cross.mean(axis=(1, 2))
+    traces = np.zeros(len(gram))
+    for block in (first, second):
+        n = block.shape[-1]
+        traces += (np.trace(block, axis1=1, axis2=2) - block.sum(axis=(1, 2)) / n) / (n - 1)
+    nuclear = np.linalg.svd(double_centre(cross), compute_uv=False).sum(axis=1)
+    nuclear /= math.sqrt((first.shape[-1] - 1) * (second.shape[-1] - 1))
+    recalled = covered = np.full(len(gram), NAN)
+    if min(first.shape[-1], second.shape[-1]) > neighbours:
         distances = squared_distances(gram)
         recalled = recall(distances, n_first, neighbours=neighbours)
         covered = coverage(distances, n_first, neighbours=neighbours)
     ratio = participation(first) / participation(second)
-    return np.array([mean, sum(traces) - 2 * nuclear, vendi(first), recalled, covered, ratio])
+    return np.stack([mean, traces - 2 * nuclear, vendi(first), recalled, covered, ratio], axis=1)

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from .estimates import NAN, Estimate
 from .gram import random_splits
@@ -87,7 +87,7 @@ def subspace_estimates(scores: np.ndarray, n_fake: int, resampling: Resampling) 
     observed = (np.arange(len(scores)) < n_fake)[None].astype(np.float64)
     values = _log_ratios(scores, observed)[0]
     errors = np.hypot(_jackknife_errors(scores[:n_fake]), _jackknife_errors(scores[n_fake:]))
-    half = stats.t.ppf((1 + resampling.confidence) / 2, min(n_fake, n_real) - 1) * errors
+    half = special.stdtrit(min(n_fake, n_real) - 1, (1 + resampling.confidence) / 2) * errors
     nulls: tuple[Null, ...] = ()
     if resampling.count:
         residuals = scores.astype(np.float64)
