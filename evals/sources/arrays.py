@@ -135,7 +135,7 @@ class DatasetSource(Source):
         try:
             image = self._item(index)[0]
         except Exception as error:  # whatever the data set's decoder raises on a broken file
-            return BadImage(f"{type(error).__name__}: {error}")
+            return BadImage.because(error)
         if isinstance(image, Image.Image):
             image = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
         image = image if torch.is_tensor(image) else np.asarray(image)

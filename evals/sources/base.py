@@ -8,6 +8,7 @@ every image half a grey level darker.)
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -28,6 +29,11 @@ class BadImage:
     """Stands where an image could not be had; ``reason`` says why."""
 
     reason: str
+
+    @classmethod
+    def because(cls, error: Exception) -> BadImage:
+        """What ``error`` says, without memory addresses: equal runs must leave equal files."""
+        return cls(re.sub(r" at 0x[0-9a-fA-F]+", "", f"{type(error).__name__}: {error}"))
 
 
 class Source(ABC):

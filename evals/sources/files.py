@@ -54,7 +54,7 @@ class FileSource(Source):
         try:
             return decode(self._read(self.files[index]), self.files[index])
         except Exception as error:  # decoders raise nearly anything on broken files; none of it may end a long run
-            return BadImage(f"{type(error).__name__}: {error}")
+            return BadImage.because(error)
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
