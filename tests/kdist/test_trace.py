@@ -1,0 +1,271 @@
+"""Tracing: what it records, the log-volume ledger against the Gaussian closed form, and that it changes nothing."""
+
+import math
+
+import pytest
+import torch
+
+import kdist
+from kdist.compat import import_k_diffusion
+from kdist.rules import projected
+from kdist.solvers import sample
+
+UNCOND = {"class_cond": 1}
+CLASS_VAR = torch.tensor([0.05, 0.3, 0.8], dtype=torch.float64)  # c, with u = 1: the pairs of theory's reference table
+CLASS_MEAN = torch.tensor([1.0, 0.5, -0.7], dtype=torch.float64)
+
+
+class GaussianPair(torch.nn.Module):
+    """Exact denoisers of N(mean, CLASS_VAR) (class 0) and N(0, 1) (class 1): D = (v x + t m) / (v + t)."""
+
+    def __init__(self, in_place=False):
+        super().__init__()
+        self.in_place = in_place
+        self.bound = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+    def forward(self, x, sigma, class_cond):
+        if self.in_place:  # as k-diffusion's transformer does, which forward-mode differentiation refuses
+            x = x.clone()
+            with torch.no_grad():
+                self.bound.mul_(x.flatten()[0] * 0 + 1)
+        conditional = (class_cond == 0)[:, None]
+        var = torch.where(conditional, CLASS_VAR, 1.0)
+        mean = torch.where(conditional, CLASS_MEAN, 0.0)
+        t = sigma[:, None].double() ** 2
+        return (var * x + t * mean) / (var + t)
+
+
+def noise(rows=4, sigma=80.0):
+    return torch.randn(rows, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * sigma
+
+
+def run(guided, sigmas, solver="euler", rows=4, **options):
+    classes = {"class_cond": torch.zeros(rows, dtype=torch.int64)}
+    return sample(solver, guided, noise(rows, float(sigmas[0])), sigmas, extra_args=classes, **options)
+
+
+def log_volume(schedule, sigmas):
+    """Half the sum over directions of - int w [1/(c + t) - 1/(u + t)] dt (design notes, G1), on a fine grid."""
+    sigma = torch.logspace(*(math.log10(s) for s in (float(sigmas[0]), float(sigmas[-1]))), 20_001).double()
+    t, w = sigma**2, schedule(sigma) - 1
+    rate = (w[:, None] * (1 / (CLASS_VAR + t[:, None]) - 1 / (1 + t[:, None]))).sum(1)
+    return -0.5 * torch.trapezoid(rate, t).neg()
+
+
+def levels(count, high=80.0, low=0.002):
+    return torch.logspace(math.log10(high), math.log10(low), count, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun", "dpm_2", "dpmpp_2m"])
+@pytest.mark.parametrize("scale", [3.0, 0.5])
+def test_ledger_is_the_closed_form_on_a_gaussian(solver, scale):
+    """The Jacobian is diagonal, so Hutchinson's estimate is exact with random signs; what is left is the quadrature:
+    second order in a step of 0.13 in log sigma, below 0.2 % relative."""
+    guided = kdist.guide(GaussianPair(), scale, uncond=UNCOND)
+    sigmas = levels(80)
+    with guided.trace(log_volume=True) as trace:
+        run(guided, sigmas, solver)
+    # constant weight: half the sum of w log(...) at both ends, from integrating G1 in closed form
+    t_high, t_low = float(sigmas[0]) ** 2, float(sigmas[-1]) ** 2
+
+    def antiderivative(t):
+        return torch.log((CLASS_VAR + t) / (1 + t)).sum()
+
+    expected = -0.5 * (scale - 1) * (antiderivative(t_high) - antiderivative(t_low))
+    torch.testing.assert_close(trace.log_volume(), expected.expand(4), rtol=2e-3, atol=0)
+
+
+def test_ledger_is_the_volume_that_samples_lose():
+    """The sampler's map is affine and diagonal here: starts along the axes, less the image of 0, give its determinant,
+    and guidance's part of it is the quotient by the unguided one. Heun is second order: 0.6 % at 100 steps, a quarter of that here."""
+    start = torch.cat([torch.eye(3), torch.zeros(1, 3)]).double() * 80
+    classes = {"class_cond": torch.zeros(4, dtype=torch.int64)}
+    determinant = {}
+    for scale in (1.0, 3.0):
+        guided = kdist.guide(GaussianPair(), scale, uncond=UNCOND)
+        with guided.trace(log_volume=True) as trace:
+            ends = sample("heun", guided, start, levels(200), extra_args=classes)
+        determinant[scale] = torch.diagonal(ends[:3] - ends[3]).log().sum()
+    lost = determinant[3.0] - determinant[1.0]
+    assert lost < -3  # theory: variances c (c/u)**2 in place of c, so log c summed, -4.4, but for the ends of the range
+    torch.testing.assert_close(trace.log_volume(), lost.expand(4), rtol=2e-3, atol=0)
+
+
+def test_a_window_gives_volume_back():
+    """Jumps between two visited levels make the quadrature first order: half a step, 0.02 in log sigma, at each of two
+    edges, times a jump of the rate of about 3, in a total of about 3."""
+    window = kdist.NegativeWindow(4.0, 0.2, 1.0)
+    guided = kdist.guide(GaussianPair(), window, uncond=UNCOND)
+    sigmas = levels(250)
+    with guided.trace(log_volume=True) as trace:
+        run(guided, sigmas)
+    expected = log_volume(window, sigmas)
+    torch.testing.assert_close(trace.log_volume(), expected.expand(4), rtol=0.04, atol=0)
+    inside = (trace.sigma > 0.2) & (trace.sigma <= 1)
+    assert (trace.divergence[inside] > 0).all()  # negative guidance widens
+    assert (trace.divergence[trace.sigma > 1] < 0).all()
+
+
+def test_central_differences_where_jvp_does_not_go():
+    """Same numbers; float64 steps of eps**(1/4) sigma on an affine model leave rounding only."""
+    sigmas = levels(40)
+    ledgers = []
+    for in_place in (False, True):
+        guided = kdist.guide(GaussianPair(in_place), 3.0, uncond=UNCOND)
+        with guided.trace(log_volume=True) as trace:
+            run(guided, sigmas)
+        assert trace._use_jvp is not in_place
+        ledgers.append(trace.log_volume())
+    torch.testing.assert_close(*ledgers, rtol=1e-6, atol=0)
+
+
+def test_k_diffusions_transformer_takes_central_differences():
+    """In float32 the two estimates of a smooth network's derivative agree to about eps**(1/4) * a few = 2 %."""
+    K = import_k_diffusion()
+    config = {
+        "model": {
+            "type": "image_transformer_v1", "input_channels": 1, "input_size": [8, 8], "patch_size": [4, 4],
+            "width": 64, "depth": 1, "d_ff": 64, "sigma_data": 0.75, "sigma_min": 0.02, "sigma_max": 80.0,
+            "dropout_rate": 0.0,
+        },
+        "dataset": {"type": "none", "num_classes": 10, "cond_dropout_rate": 0.1},
+    }  # fmt: skip
+    from kdist.digits import make_model
+
+    torch.manual_seed(0)
+    model = make_model(config, K).eval().requires_grad_(False)
+    for parameter in model.parameters():  # the untrained network's last layer is zero: nothing to differentiate
+        parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.2)
+    guided = kdist.guide(model, 3.0, uncond={"class_cond": 10})
+    x, y = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 2])
+    with guided.trace(log_volume=True, probes=2) as trace, torch.no_grad():
+        guided(x, torch.ones(2), class_cond=y)
+    assert not trace._use_jvp
+
+    # in float64 a central difference is good to 1e-7
+    exact = model.double()
+    generator, expected = torch.Generator().manual_seed(0), 0.0
+    for _ in range(2):
+        probe = (torch.randint(0, 2, x.shape, generator=generator) * 2 - 1).double()
+        ahead, behind = (
+            2.0 * (exact(x_, one, class_cond=y) - exact(x_, one, class_cond=torch.full_like(y, 10)))
+            for x_, one in ((x.double() + sign * 1e-4 * probe, torch.ones(2).double()) for sign in (1, -1))
+        )
+        expected = expected + (probe * (ahead - behind)).flatten(1).sum(1) / 2e-4 / 2
+    torch.testing.assert_close(trace.divergence[0], expected, rtol=0.02, atol=0.02 * expected.abs().max().item())
+
+
+def test_scale_norm_and_share():
+    window = kdist.NegativeWindow(4.0, 0.2, 1.0, after=1.0)
+    model = GaussianPair()
+    guided = kdist.guide(model, window, uncond=UNCOND)
+    x = noise(3, 1.0)
+    sigma = torch.tensor([5.0, 0.5, 0.1], dtype=torch.float64)  # scales 4, 0 and 1 in one batch
+    y = torch.zeros(3, dtype=torch.int64)
+    with guided.trace() as trace:
+        denoised = guided(x, sigma, class_cond=y)
+        guided(x, sigma.flip(0), class_cond=y)
+    cond, uncond = model(x, sigma, y), model(x, sigma, y + 1)
+    weight = torch.tensor([3.0, -1.0, 0.0], dtype=torch.float64)
+    expected = (weight[:, None] * (cond - uncond)).norm(dim=1)
+    assert len(trace) == 2
+    assert trace.scale.tolist() == [[4, 0, 1], [1, 0, 4]]
+    assert torch.equal(trace.sigma[1], sigma.flip(0))
+    torch.testing.assert_close(trace.norm[0], expected)
+    torch.testing.assert_close(trace.share[0], expected / (x - denoised).norm(dim=1))
+
+
+@pytest.mark.parametrize("rule", [None, projected])
+@pytest.mark.parametrize("solver", ["euler_ancestral", "heun", "dpmpp_sde"])
+def test_tracing_changes_nothing_and_leaves_nothing(solver, rule):
+    guided = kdist.guide(GaussianPair(), kdist.NegativeWindow(4.0, 0.2, 1.0, after=1.0), uncond=UNCOND, rule=rule)
+    before = set(guided.__dict__)
+    results, counts, states = [], [], []
+    for traced in (False, True):
+        torch.manual_seed(3)
+        guided.reset_nfe()
+        options = {"noise_sampler": lambda *_: torch.randn(4, 3).double()} if solver != "heun" else {}
+        if traced:
+            with guided.trace(log_volume=True, probes=3):
+                results.append(run(guided, levels(12), solver, **options))
+        else:
+            results.append(run(guided, levels(12), solver, **options))
+        counts.append(guided.nfe)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*results)
+    assert counts[0] == counts[1]
+    assert torch.equal(*states)
+    assert guided._traces == []
+    assert set(guided.__dict__) == before
+
+
+def test_nothing_is_left_after_an_error_either():
+    guided = kdist.guide(GaussianPair(), 3.0, uncond=UNCOND)
+    with pytest.raises(RuntimeError, match="stop"), guided.trace():
+        raise RuntimeError("stop")
+    assert guided._traces == []
+
+
+def test_two_traces_at_once():
+    guided = kdist.guide(GaussianPair(), 3.0, uncond=UNCOND)
+    with guided.trace() as outer:
+        run(guided, levels(5))
+        with guided.trace() as inner:
+            run(guided, levels(5))
+    assert (len(outer), len(inner)) == (8, 4)
+    assert torch.equal(outer.norm[4:], inner.norm)
+
+
+def test_the_estimate_is_unbiased_and_narrows():
+    """Not diagonal: J = A has trace 3 and off-diagonal entries; 4 standard errors of the mean over 60 seeds."""
+    matrix = torch.tensor([[1.0, 2.0], [0.5, 2.0]], dtype=torch.float64)
+
+    def model(x, sigma, class_cond):
+        return torch.where((class_cond == 0)[:, None], x @ matrix.T, torch.zeros_like(x))
+
+    guided = kdist.guide(model, 2.0, uncond=UNCOND)  # the guidance term is A x
+    spread = {}
+    for probes in (1, 16):
+        estimates = []
+        for seed in range(60):
+            with guided.trace(log_volume=True, probes=probes, seed=seed) as trace:
+                guided(torch.ones(1, 2).double(), torch.ones(1), class_cond=torch.zeros(1, dtype=torch.int64))
+            estimates.append(float(trace.divergence))
+        values = torch.tensor(estimates)
+        assert abs(values.mean() - 3) < 4 * values.std() / math.sqrt(60)
+        spread[probes] = float(values.std())
+    # 1 / sqrt(16); 60 draws tell each standard deviation within 9 %, so 4 standard errors of the ratio are 50 %
+    assert spread[16] / spread[1] == pytest.approx(0.25, rel=0.5)
+
+
+def test_pictures(tmp_path):
+    guided = kdist.guide(GaussianPair(), kdist.NegativeWindow(4.0, 0.2, 1.0), uncond=UNCOND)
+    with guided.trace(log_volume=True) as trace:
+        run(guided, torch.cat([levels(10), torch.zeros(1)]), callback=trace.plot_callback(tmp_path / "t.png", every=4))
+    assert (tmp_path / "t.png").stat().st_size > 5000
+    figure = trace.plot()
+    assert [ax.get_ylabel() for ax in figure.axes] == ["guidance scale", "guidance / update", "log volume (nats)"]
+    with guided.trace() as short:
+        run(guided, levels(10))
+    assert len(short.plot().axes) == 2
+
+
+def test_bad_input():
+    guided = kdist.guide(GaussianPair(), 3.0, uncond=UNCOND)
+    with guided.trace() as trace:
+        pass
+    with pytest.raises(ValueError, match="nothing was traced"):
+        _ = trace.norm
+    with guided.trace() as trace:
+        for rows in (2, 3):
+            run(guided, levels(3), rows=rows)
+    with pytest.raises(ValueError, match="batch size changed"):
+        _ = trace.norm
+    with pytest.raises(ValueError, match="log_volume=True"):
+        _ = trace.divergence
+    with pytest.raises(ValueError, match="probes must be at least 1"), guided.trace(log_volume=True, probes=0):
+        pass
+    with pytest.raises(TypeError, match="volume"), guided.trace(volume=True):
+        pass
+    with pytest.raises(ValueError, match="every must be at least 1"):
+        trace.plot_callback("x.png", every=0)
