@@ -74,7 +74,10 @@ def moment_estimates(
 
     noise_squared = _trace_of_noise_squared(gram, n_fake)
     shift_squared = float(observed.shift_squared[0])
-    shift_error = math.sqrt(4 * _variance_along(to_fake - to_real, n_fake) + 2 * noise_squared)
+    shift_error = math.sqrt(4 * _variance_along(to_fake - to_real, n_fake) + 2 * noise_squared) / trace_real
+    relative = shift_squared / trace_real  # in units of tr S, which is estimated too
+    from_mean = np.diagonal(gram)[n_fake:] - 2 * to_real[n_fake:]  # |x - m|^2 but for a constant
+    shift_error = math.hypot(shift_error, relative * math.sqrt(_variance_of_mean(from_mean)) / trace_real)
     direction = to_fake - to_real - overshoot * to_real
     orthogonal_error = math.sqrt(4 * _variance_along(direction, n_fake) + 2 * noise_squared) / distance_squared
     along_noise = _variance_along(to_real, n_fake)  # <D, u>^2 is too large by this on average
@@ -82,9 +85,10 @@ def moment_estimates(
 
     confidence = resampling.confidence
     ratio, ratio_error, ratio_null = trace_ratio_estimate(gram, n_fake, resampling)
-    shift = _normal(shift_squared / trace_real, shift_error / trace_real, confidence)
-    orthogonal = _normal(orthogonal_squared, orthogonal_error, confidence)
-    over = Estimate(overshoot, _student(overshoot, overshoot_error, min(n_real, n_fake) - 1, confidence))
+    degrees = min(n_real, n_fake) - 1
+    shift = Estimate(relative, _student(relative, shift_error, degrees, confidence))
+    orthogonal = Estimate(orthogonal_squared, _student(orthogonal_squared, orthogonal_error, degrees, confidence))
+    over = Estimate(overshoot, _student(overshoot, overshoot_error, degrees, confidence))
     nulls = {}
     if resampling.count:
         members = random_splits(len(gram), n_fake, resampling.count, resampling.generator)
@@ -123,7 +127,7 @@ def moment_estimates(
         shift_squared=shift,
         orthogonal_squared=orthogonal,
         errors={
-            "mean_shift": shift_error / trace_real,
+            "mean_shift": shift_error,
             "overshoot": overshoot_error,
             "orthogonal_shift": orthogonal_error,
             "trace_ratio": ratio_error,
@@ -216,8 +220,3 @@ def _variance_along(projections: np.ndarray, n_fake: int) -> float:
 def _student(value: float, error: float, degrees: float, confidence: float) -> tuple[float, float]:
     half = float(special.stdtrit(degrees, (1 + confidence) / 2)) * error
     return value - half, value + half
-
-
-def _normal(value: float, error: float, confidence: float) -> Estimate:
-    half = float(special.ndtri((1 + confidence) / 2)) * error
-    return Estimate(value, (value - half, value + half))
