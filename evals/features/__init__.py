@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -91,6 +92,15 @@ def build_extractor(
         return pixels(place, size=size, resize=resize)
     assert callable(name)
     return from_callable(place, name, key=key, size=size, resize=resize)
+
+
+def __getattr__(name: str) -> Any:
+    """``extract`` is at home in a module that imports this one, hence found on demand."""
+    if name == "extract":
+        from ..extract import extract
+
+        return extract
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _refuse(name: object, option: str, given: bool) -> None:

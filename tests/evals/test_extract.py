@@ -1,6 +1,7 @@
 """Extraction as a whole: resuming after SIGKILL, several processes, what is noticed, bad input."""
 
 import errno
+import importlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from kdist.evals.extract import extract
 from kdist.evals.features import Extractor, build_extractor
 from kdist.evals.sources import ArraySource, GeneratorSource, as_source
 
+MODULE = importlib.import_module("kdist.evals.extract")  # the package shows the function of this name
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 # A run as a user would start it; it hangs in the middle of a shard, after some batches, and waits for the signal.
@@ -297,7 +299,7 @@ def test_several_processes_need_a_common_cache(monkeypatch):
     class State:
         process_index, num_processes = 0, 2
 
-    monkeypatch.setattr("kdist.evals.extract._processes", lambda device: State())
+    monkeypatch.setattr(MODULE, "_processes", lambda device: State())
     with pytest.raises(ValueError, match="2 processes exchange features through a cache"):
         extract(np.zeros((2, 8, 8), np.uint8) + 9, "pixels")
 
@@ -308,8 +310,8 @@ def test_shards_that_another_machine_kept_for_itself(monkeypatch, tmp_path):
     class State:
         process_index, num_processes = 0, 2
 
-    monkeypatch.setattr("kdist.evals.extract._processes", lambda device: State())
-    monkeypatch.setattr("kdist.evals.extract._gather", lambda state, contents: [(1, "made elsewhere")])
+    monkeypatch.setattr(MODULE, "_processes", lambda device: State())
+    monkeypatch.setattr(MODULE, "_gather", lambda state, contents: [(1, "made elsewhere")])
     with pytest.raises(ValueError, match=r"images 1 to 1 is not in .*all processes must see one cache folder"):
         extract(np.zeros((2, 8, 8), np.uint8) + 9, "pixels", cache=tmp_path, shard_size=1)
 
