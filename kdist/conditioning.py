@@ -85,8 +85,8 @@ def join(first: Any, second: Any, sizes: tuple[int, int]) -> Any:
     """
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
         if first.ndim and second.ndim and (first.shape[0], second.shape[0]) == sizes:
-            if first.shape[1:] != second.shape[1:]:
-                raise Unjoinable(f"shapes {tuple(first.shape)} and {tuple(second.shape)}")
+            if (first.shape[1:], first.dtype) != (second.shape[1:], second.dtype):  # joining would convert one
+                raise Unjoinable(f"{first.dtype} {tuple(first.shape)} and {second.dtype} {tuple(second.shape)}")
             return torch.cat([first, second])
         if first is second or (first.shape == second.shape and torch.equal(first, second)):
             return first

@@ -77,7 +77,8 @@ def test_ledger_is_the_closed_form_on_a_gaussian(solver, scale):
 
 def test_ledger_is_the_volume_that_samples_lose():
     """The sampler's map is affine and diagonal here: starts along the axes, less the image of 0, give its determinant,
-    and guidance's part of it is the quotient by the unguided one. Heun is second order: 0.6 % at 100 steps, a quarter of that here."""
+    and guidance's part of it is the quotient by the unguided one. Heun is second order, 0.6 % at 100
+    steps and a quarter of that here."""
     start = torch.cat([torch.eye(3), torch.zeros(1, 3)]).double() * 80
     classes = {"class_cond": torch.zeros(4, dtype=torch.int64)}
     determinant = {}
