@@ -1,5 +1,7 @@
 """kdist.theory: what a guidance schedule does to each class, before a sample is drawn (float64 throughout)."""
 
+from .design import InfeasibleDesign as InfeasibleDesign
+from .design import design as design
 from .distortion import Distortion as Distortion
 from .distortion import compare as compare
 from .distortion import distortion as distortion
