@@ -3,7 +3,7 @@
 from .distortion import ClassDistortion, DistortionReport, PooledDistortion, measure
 from .estimates import Estimate
 from .extract import extract
-from .feature_set import Features, load_features
+from .feature_set import Features, load_features, make_comparable
 from .features import EXTRACTORS, Extractor, build_extractor
 from .frechet import Frechet, frechet_distance, frechet_from_moments
 from .sources import GeneratorSource, SamplerSource, as_source
@@ -29,5 +29,6 @@ __all__ = [
     "frechet_distance",
     "frechet_from_moments",
     "load_features",
+    "make_comparable",
     "measure",
 ]

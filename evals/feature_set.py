@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from .cache import write_atomically
 
-__all__ = ["Features", "load_features"]
+__all__ = ["Features", "load_features", "make_comparable"]
 
 _FORMAT, _VERSION = "kdist-features", 1
 
@@ -105,6 +105,35 @@ def load_features(path: str | Path) -> Features:
         rows = np.flatnonzero(~np.isfinite(x).all(axis=1)).tolist()
         raise ValueError(f"{path} has NaN or infinite features in {len(rows)} rows: {rows[:5]}; make it again")
     return Features(x, y.astype(np.int64), np.asarray(arrays.get("index", np.arange(len(x)))), about)
+
+
+def make_comparable(real: Features, fake: Features) -> Features:
+    """``fake`` with the class numbers of ``real``: classes that bear names are matched by them.
+
+    (Class folders are numbered in sorted order, so that a set that lacks a class numbers the rest differently.) A
+    class of ``fake`` that ``real`` does not have gets a number of its own.
+
+    Raises:
+        ValueError: the features come from different extractors, weights or preprocessing, or differ in length.
+    """
+    for part in ("extractor", "weights", "preprocessing", "dtype"):
+        ours, theirs = real.metadata.get(part), fake.metadata.get(part)
+        if ours is not None and theirs is not None and ours != theirs:
+            raise ValueError(
+                f"real and fake features differ in {part}: {ours!r} against {theirs!r}; extract both in the same way"
+            )
+    if real.x.shape[1] != fake.x.shape[1]:
+        raise ValueError(
+            f"real features have length {real.x.shape[1]}, fake ones {fake.x.shape[1]}; extract both alike"
+        )
+    if not real.classes or not fake.classes or real.classes == fake.classes:
+        return fake
+    number_of = {name: label for label, name in real.classes.items()}
+    unused = max(max(real.classes), max(fake.classes)) + 1
+    new = {label: number_of.get(name, unused + label) for label, name in fake.classes.items()}
+    classes = {str(new[label]): name for label, name in fake.classes.items()}
+    y = np.array([new[int(label)] for label in fake.y], dtype=np.int64)
+    return replace(fake, y=y, metadata={**fake.metadata, "classes": classes})
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 
 from kdist.evals import cache as cache_module
 from kdist.evals.cache import Shard, ShardCache, shard_key, write_atomically
-from kdist.evals.feature_set import Features, load_features
+from kdist.evals.feature_set import Features, load_features, make_comparable
 
 
 @pytest.fixture
@@ -159,3 +159,30 @@ def test_files_of_other_makers(tmp_path):
         load_features(tmp_path / "later.npz")
     with pytest.raises(ValueError, match=r"must end in .npz or .safetensors"):
         load_features(tmp_path / "features.csv")
+
+
+class TestComparable:
+    real = Features(np.ones((3, 2), np.float32), np.array([0, 1, 2]), np.arange(3),
+                    {"extractor": "clip", "weights": "a", "classes": {"0": "ape", "1": "cat", "2": "dog"}})  # fmt: skip
+
+    def test_classes_are_matched_by_name(self):
+        fake = Features(np.ones((4, 2), np.float32), np.array([0, 1, 1, 2]), np.arange(4),
+                        {"extractor": "clip", "classes": {"0": "cat", "1": "dog", "2": "eel"}})  # fmt: skip
+        matched = make_comparable(self.real, fake)
+        assert matched.y[:3].tolist() == [1, 2, 2]
+        assert matched.classes[int(matched.y[3])] == "eel"
+        assert matched.y[3] not in self.real.classes
+        assert make_comparable(self.real, self.real) is self.real
+
+    @pytest.mark.parametrize("part", ["extractor", "weights", "preprocessing"])
+    def test_other_extraction(self, part):
+        metadata = {"extractor": "clip", "weights": "a", "preprocessing": "p"}
+        real = Features(self.real.x, self.real.y, self.real.index, metadata)
+        fake = Features(self.real.x, self.real.y, self.real.index, metadata | {part: "other"})
+        with pytest.raises(ValueError, match=f"differ in {part}: .* against 'other'; extract both in the same way"):
+            make_comparable(real, fake)
+
+    def test_other_length(self):
+        fake = Features(np.ones((3, 5), np.float32), self.real.y, self.real.index, {})
+        with pytest.raises(ValueError, match="real features have length 2, fake ones 5"):
+            make_comparable(self.real, fake)
