@@ -183,6 +183,9 @@ def measure(
         if judged is not None:
             extras["accuracy" + suffix] = proportion(judged[0].sum(), len(judged[0]), confidence=confidence)
             extras["confidence" + suffix] = None if judged[1] is None else float(judged[1].mean())
+    for name in ("accuracy", "neighbour_accuracy"):
+        if name in extras and name + "_real" in extras:
+            extras[name] = Estimate(extras[name], extras[name].interval, floor=extras[name + "_real"])
     if fid:
         extras["fid_mean"], extras["fid_covariance"] = frechet_distance(fake, real)
     significant = [r.trace_ratio for r in records if r.trace_ratio.q_value < 1 - confidence]
@@ -192,7 +195,7 @@ def measure(
         trace_ratio_classes=_bootstrap_classes([r.trace_ratio for r in records], confidence, generators[-1]),
         shrunk=sum(ratio < 1 for ratio in significant),
         widened=sum(ratio > 1 for ratio in significant),
-        separability=separability,
+        separability=Estimate(separability, separability.interval, floor=separability_real),
         separability_real=separability_real,
         **extras,
     )

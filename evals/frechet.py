@@ -48,7 +48,7 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> Frechet:
         raise ValueError(f"features must be (n1, d) and (n2, d) with the same d; got {first.shape} and {second.shape}")
     if min(len(first), len(second)) < 2:
         raise ValueError(f"a covariance needs at least two samples; got {len(first)} and {len(second)}")
-    if max(len(first), len(second)) > 2 * first.shape[1]:
+    if max(len(first), len(second)) > first.shape[1]:
         return frechet_from_moments(*_moments(first), *_moments(second))
     means = first.mean(axis=0, dtype=np.float64), second.mean(axis=0, dtype=np.float64)
     first, second = first - means[0], second - means[1]

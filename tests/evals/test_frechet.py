@@ -41,7 +41,7 @@ def test_identical_sets_are_at_distance_zero(n: int) -> None:
 
 
 def test_both_branches_agree() -> None:
-    """n on either side of the switch (2 d) with the same samples padded by zero columns, which change nothing."""
+    """n on either side of the switch (d) with the same samples padded by zero columns, which change nothing."""
     rng = np.random.default_rng(1)
     first, second = rng.normal(size=(50, 8)), rng.normal(size=(40, 8)) * 0.5
     wide = [np.pad(x, ((0, 0), (0, 60))) for x in (first, second)]
