@@ -42,8 +42,14 @@ def random_inception(file: Path) -> None:
     from torchvision.models import inception_v3
 
     torch.manual_seed(0)
-    network = inception_v3(weights=None, aux_logits=False, init_weights=False).eval()
+    network = inception_v3(weights=None, aux_logits=False, init_weights=False, dropout=0.0)
     network.fc = torch.nn.Identity()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():  # one look at images sets the normalisation, without which random layers fade to nothing
+        network.train()(torch.nn.functional.interpolate(torch.randn(8, 3, 8, 8) / 2, size=299, mode="bicubic"))
+    network.eval()
     layers = torch.jit.trace(network, torch.zeros(1, 3, 299, 299))
     torch.jit.script(Inception(layers)).save(str(file))
 

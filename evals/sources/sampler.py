@@ -156,7 +156,7 @@ class SamplerSource(GeneratorSource):
         self._model, self._sampler, self._options = model, sampler, options
         self._sigmas, self._device, self._shape = sigmas.to(device), torch.device(device), tuple(shape)
         self._class_key, self._extra_args = class_key, dict(extra_args or {})
-        base = sampler.func if isinstance(sampler, partial) else sampler
+        base = _plain_function(sampler)
         weights = module_hash(model) if isinstance(model, torch.nn.Module) else type(model).__name__
         name = getattr(base, "__name__", type(base).__name__)
         identity = [weights, name, sigmas.tolist(), str(shape), class_key, sorted(options.items()), key]
@@ -190,7 +190,7 @@ class SamplerSource(GeneratorSource):
         Samplers that draw it from a Brownian tree by themselves (their steps may overlap) get a tree per sample,
         others independent draws.
         """
-        base = inspect.unwrap(self._sampler.func if isinstance(self._sampler, partial) else self._sampler)
+        base = _plain_function(self._sampler)
         if "BrownianTreeNoiseSampler" in getattr(getattr(base, "__code__", None), "co_names", ()):
             tree = base.__globals__["BrownianTreeNoiseSampler"]
             return tree(x, self._sigmas[self._sigmas > 0].min(), self._sigmas.max(), seed=seeds)
@@ -199,3 +199,8 @@ class SamplerSource(GeneratorSource):
             return torch.stack([torch.randn(self._shape, generator=generator) for generator in generators]).to(x)
 
         return independent
+
+
+def _plain_function(sampler: Any) -> Any:
+    """The function inside ``functools.partial`` and decorators."""
+    return inspect.unwrap(sampler.func if isinstance(sampler, partial) else sampler)
