@@ -155,13 +155,14 @@ def _masks(size: int) -> tuple[tuple[str, ...], np.ndarray]:
 def _distinct(masks: np.ndarray, size: int) -> list[int]:
     """Indices of the characters that are not blank in any style and not like an earlier one."""
     from scipy.sparse.csgraph import connected_components
-    from scipy.spatial.distance import pdist, squareform
 
     count, styles = masks.shape[:2]
     small = masks.reshape(count, styles, size, _FINE, size, _FINE).mean((3, 5), dtype=np.float32) / 255
     blank = small.reshape(count, styles, -1).max(2).min(1) < 0.1
-    distance = squareform(pdist(small.reshape(count, -1))) / styles**0.5
-    _, group = connected_components(distance < _ALIKE)
+    flat = small.reshape(count, -1).astype(np.float64)
+    squares = np.square(flat).sum(1)
+    distance = squares[:, None] + squares - 2 * flat @ flat.T  # squared; one matrix product is fast, float64 enough
+    _, group = connected_components(distance < styles * _ALIKE**2)
     seen: set[int] = set()
     keep = []
     for index in np.flatnonzero(~blank):

@@ -42,7 +42,7 @@ from kdist.digits import make_model
 __all__ = ["PRESETS", "SIGMA_MAX", "SIGMA_MIN", "Sampler", "load_model", "make_config", "null_token", "train"]
 
 SIGMA_MIN, SIGMA_MAX = 0.02, 80.0
-# width, depth and d_ff of the transformer; batch and steps. "cpu" is an hour or so of one core, "gpu" was sized, not run
+# "cpu" takes an hour or so of one core; "gpu" is sized for one, but no run of it is reported here
 PRESETS: dict[str, dict[str, int]] = {
     "cpu": {"width": 128, "depth": 4, "d_ff": 256, "patch": 4, "batch_size": 96, "steps": 12_000},
     "gpu": {"width": 384, "depth": 8, "d_ff": 1024, "patch": 2, "batch_size": 512, "steps": 100_000},

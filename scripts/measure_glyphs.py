@@ -1,0 +1,428 @@
+"""Distortion against the number of classes, on one trained network with everything else held fixed (figure F8).
+
+    python scripts/measure_glyphs.py --weights docs/data/glyphs.safetensors --out runs/glyphs/measure    # resumes
+    python scripts/measure_glyphs.py --redraw                                                             # seconds
+
+The network (``scripts/train_glyphs.py``) has one null token per nested set of classes. Always the same classes, those
+of the smallest set, are sampled from the same noise by the same solver with the same schedule; only the null token
+changes, that is, how many classes the unconditional branch believes in. Samples are kept in ``OUT`` as they are made,
+keyed by weights and settings, the numbers in ``docs/data/glyphs.json``; the figure is drawn from the latter.
+
+Distortion is measured on pixels in [-1, 1] against held-out images. Overshoot points away from the mean of *all*
+classes for every set, so that its unit does not change. The judge of accuracy is a Parzen classifier on 24 training
+images of every class: most likely class among those of the set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import glyph_theory
+import glyphs
+import numpy as np
+import torch
+import typer
+from rich.progress import track
+from train_glyphs import load_model, null_token
+from training import save_atomically
+
+import kdist
+from kdist import digits, solvers
+from kdist.evals import measure
+
+__all__ = ["SCHEDULES", "SOLVERS", "Judge", "Plan", "figure", "measure_all", "null_check", "paired_difference"]
+
+DATA, FIGURE = Path("docs/data/glyphs.json"), Path("docs/figures/glyphs.png")
+SCHEDULES: dict[str, kdist.Schedule] = {
+    "1": kdist.Constant(1.0),
+    "1.5": kdist.Constant(1.5),
+    "2": kdist.Constant(2.0),
+    "4": kdist.Constant(4.0),
+    "window": kdist.NegativeWindow(scale=3.0, sigma_lo=0.3, sigma_hi=1.0),
+    "late": kdist.LateNegative(scale=3.0, sigma_switch=1.0),
+}
+SOLVERS = {"dpmpp_2m": 0.0, "euler_ancestral": 1.0}  # with the noise that theory gives them
+JUDGE_WIDTH, JUDGE_IMAGES = 0.5, 24  # accuracy on held-out images hardly changes for widths from 0.3 to 1
+
+Model = Callable[..., torch.Tensor]
+
+
+class Judge:
+    """A Parzen classifier: the class whose training images, each a Gaussian bump, make the image most likely."""
+
+    def __init__(self, train: glyphs.Glyphs, *, width: float = JUDGE_WIDTH, per_class: int = JUDGE_IMAGES) -> None:
+        counts = torch.bincount(train.labels)
+        per_class = min(per_class, int(counts.min()))
+        starts = counts.cumsum(0) - counts
+        rows = starts[:, None] + torch.arange(per_class)
+        self.images = glyphs.to_model(train.images[rows.flatten()]).flatten(1)
+        self.per_class, self.width = per_class, width
+
+    def log_likelihoods(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, classes), up to a constant, of images (N, ...)."""
+        squares = torch.cdist(x.flatten(1).float(), self.images).square()
+        return torch.logsumexp(-squares.unflatten(1, (-1, self.per_class)) / (2 * self.width**2), 2)
+
+
+class Plan:
+    """What is sampled: ``per_class`` images of each class of the smallest set, the same noise every time.
+
+    Args:
+        key: tells the model apart from others in the cache's file names.
+        model: a k-diffusion denoiser with ``class_cond``.
+        folder: of the cache.
+        classes, per_class, steps, seed: of the sampling.
+        shape: of one image.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        model: Model,
+        folder: Path,
+        *,
+        classes: int,
+        per_class: int,
+        steps: int = 20,
+        seed: int = 0,
+        shape: tuple[int, ...] = (1, 16, 16),
+    ) -> None:
+        self.model, self.folder, self.shape, self.steps, self.seed = model, folder, shape, steps, seed
+        self.labels = torch.arange(classes).repeat_interleave(per_class)
+        self.key = f"{key}-{classes}x{per_class}-{steps}-{seed}"
+
+    def samples(self, solver: str, schedule: kdist.Schedule, null: int, tokens: torch.Tensor | None = None) -> Any:
+        """(N, 1, size, size) float32, from the cache or sampled now (``tokens``: other classes than the plan's)."""
+        tokens = self.labels if tokens is None else tokens
+        text = f"{self.key} {solver} {schedule.to_dict()} {null} {tokens.tolist()}"
+        path = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.npz"
+        if not path.is_file():
+            x = self._sample(solver, schedule, null, tokens).numpy().astype(np.float16)
+            # an open file, as savez would add an ending to the partial one's name
+            save_atomically(path, lambda partial: _savez(partial, x))
+        with np.load(path) as arrays:
+            return torch.from_numpy(arrays["x"]).float()
+
+    @torch.no_grad()
+    def _sample(self, solver: str, schedule: kdist.Schedule, null: int, tokens: torch.Tensor) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(self.seed)
+        sigmas = digits.sigmas(self.steps)
+        x = torch.randn(len(tokens), *self.shape, generator=generator) * sigmas[0]
+        options: dict[str, Any] = {}
+        if SOLVERS[solver]:
+            options["noise_sampler"] = lambda *_: torch.randn(x.shape, generator=generator)
+        guided = kdist.guide(self.model, schedule, uncond={"class_cond": null})
+        return solvers.sample(solver, guided, x, sigmas, extra_args={"class_cond": tokens}, **options)
+
+
+def _savez(path: Path, x: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.savez_compressed(file, x=x)
+
+
+def measure_all(
+    plan: Plan,
+    sets: Sequence[int],
+    nulls: Sequence[int],
+    real: glyphs.Glyphs,
+    origin: torch.Tensor,
+    judge: Judge | None,
+    *,
+    names: Sequence[str] = tuple(SCHEDULES),
+    solver_names: Sequence[str] = tuple(SOLVERS),
+    resamples: int = 199,
+    description: str = "sampling",
+) -> list[dict[str, Any]]:
+    """A row of numbers for every solver, schedule and set.
+
+    Args:
+        plan: what to sample.
+        sets, nulls: numbers of classes and the ``class_cond`` that stands for each.
+        real: held-out images of the plan's classes.
+        origin: (d,) the mean of all classes, from which overshoot points away.
+        judge: of accuracy; None for none.
+        names, solver_names: of :data:`SCHEDULES`, :data:`SOLVERS`. Schedule ``1`` needs no null token: one row, set 0.
+        resamples: of each floor.
+    """
+    jobs = [
+        (solver, name, classes, null)
+        for solver in solver_names
+        for name in names
+        for classes, null in (((0, nulls[0]),) if name == "1" else zip(sets, nulls, strict=True))
+    ]
+    judged_real = None if judge is None else judge.log_likelihoods(glyphs.to_model(real.images))
+    rows: list[dict[str, Any]] = []
+    for solver, name, classes, null in track(jobs, description=description):
+        x = plan.samples(solver, SCHEDULES[name], null)
+        row: dict[str, Any] = {"solver": solver, "schedule": name, "set": classes}
+        judged = {}
+        if judge is not None and judged_real is not None:
+            likelihoods = judge.log_likelihoods(x)
+            among = [classes] if classes else list(sets)
+            row["accuracy"] = {str(p): _share(likelihoods[:, :p].argmax(1) == plan.labels) for p in among}
+            row["accuracy_real"] = {str(p): _share(judged_real[:, :p].argmax(1) == real.labels) for p in among}
+            judged = {
+                "real_predictions": judged_real[:, : sets[0]].argmax(1),
+                "fake_predictions": likelihoods[:, : sets[0]].argmax(1),
+            }
+        report = measure(
+            glyphs.to_model(real.images).flatten(1),
+            x.flatten(1),
+            real.labels,
+            plan.labels,
+            global_mean=origin,
+            resamples=resamples,
+            subspace=0,
+            splits=0,
+            neighbour_queries=0,
+            fid=False,
+            **judged,
+        )
+        for quantity in ("overshoot", "trace_ratio", "trace_ratio_correct", "mean_shift"):
+            estimate = getattr(report.pooled, quantity)
+            if estimate is not None:
+                row[quantity] = [float(estimate), *estimate.interval]
+                row[f"{quantity}_floor"] = list(estimate.floor.interval) if estimate.floor is not None else None
+        row["trace_ratio_by_class"] = [float(entry.trace_ratio) for entry in report.classes]
+        row["overshoot_by_class"] = [float(entry.overshoot) for entry in report.classes]
+        rows.append(row)
+    return rows
+
+
+def _share(right: torch.Tensor) -> list[float]:
+    """A share with its 95 % Wilson interval."""
+    from scipy.stats import binomtest
+
+    result = binomtest(int(right.sum()), len(right))
+    return [result.statistic, *result.proportion_ci(method="wilson")]
+
+
+def paired_difference(
+    first: torch.Tensor,
+    second: torch.Tensor,
+    labels: torch.Tensor,
+    means: torch.Tensor,
+    origin: torch.Tensor,
+    *,
+    resamples: int = 999,
+    seed: int = 0,
+) -> dict[str, list[float]]:
+    """Second minus first in overshoot and in log trace, averaged over classes, with 95 % bootstrap intervals.
+
+    Both were sampled from the same noise, so images are resampled in pairs: what they share cancels.
+
+    Args:
+        first, second: (N, ...) samples.
+        labels: (N,) their classes, 0..K-1.
+        means: (K, d) true class means.
+        origin: (d,) as in :func:`measure_all`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    totals = {"overshoot": torch.zeros(resamples + 1), "log_trace": torch.zeros(resamples + 1)}
+    classes = labels.unique()
+    for label in classes.tolist():
+        pair = [x.flatten(1).double()[labels == label] for x in (first, second)]
+        n = len(pair[0])
+        draws = torch.randint(n, (resamples, n), generator=generator)
+        weights = torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(
+            1, draws, torch.ones(draws.shape, dtype=torch.float64)
+        )
+        weights = torch.cat([torch.ones(1, n, dtype=torch.float64), weights]) / n  # the samples themselves first
+        away = means[label].double() - origin.double()
+        for sign, x in zip((-1, 1), pair, strict=True):
+            mean = weights @ x
+            trace = weights @ x.square().sum(1) - mean.square().sum(1)
+            totals["overshoot"] += (sign * (mean @ away) / away.square().sum()).float()
+            totals["log_trace"] += (sign * trace.log()).float()
+    result = {}
+    for name, values in totals.items():
+        values = values / len(classes)
+        result[name] = [float(values[0]), *values[1:].quantile(torch.tensor([0.025, 0.975])).tolist()]
+    return result
+
+
+def null_check(
+    plan: Plan, sets: Sequence[int], nulls: Sequence[int], held_out: glyphs.Glyphs, judge: Judge, *, number: int = 256
+) -> list[dict[str, Any]]:
+    """Does each null token sample its own set: where the judge places samples, and where real images of that set.
+
+    Per set: ``generated`` and ``real``, the share that the judge, choosing among *all* classes, places in each nested
+    set, and the ratio of the two laws' traces.
+    """
+    rows = []
+    counts = torch.bincount(held_out.labels)
+    starts = counts.cumsum(0) - counts
+    for classes, null in zip(sets, nulls, strict=True):
+        generator = torch.Generator().manual_seed(plan.seed)
+        labels = torch.randint(classes, (number,), generator=generator)
+        share = torch.rand(number, generator=generator, dtype=torch.float64)
+        real = glyphs.to_model(held_out.images[starts[labels] + (share * counts[labels]).long()])
+        fake = plan.samples("dpmpp_2m", SCHEDULES["1"], null, torch.full((number,), null))
+        row: dict[str, Any] = {"set": classes}
+        for name, x in (("generated", fake), ("real", real)):
+            placed = judge.log_likelihoods(x).argmax(1)
+            row[name] = {str(p): _share(placed < p) for p in sets}
+        row["trace_ratio"] = float(fake.flatten(1).var(0).sum() / real.flatten(1).var(0).sum())
+        rows.append(row)
+    return rows
+
+
+def figure(data: dict[str, Any], path: Path) -> None:
+    """Figure F8 from the numbers: overshoot, trace ratio and accuracy against the number of classes, per solver."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    colours = {"1.5": "#56B4E9", "2": "#0072B2", "4": "#D55E00", "window": "#009E73", "late": "#CC79A7"}
+    names = {"window": "3, none for 0.3 < σ < 1", "late": "3 above σ = 1, then none"}
+    markers = {"1.5": "o", "2": "s", "4": "^", "window": "D", "late": "v"}
+    used = [solver for solver in SOLVERS if any(row["solver"] == solver for row in data["network"])]
+    figure, axes = plt.subplots(len(used), 3, figsize=(11, 3.4 * len(used) + 0.9), sharex=True, squeeze=False)
+    quantities = [("overshoot", "overshoot"), ("trace_ratio", "trace ratio inside the class"), ("accuracy", "accuracy")]
+    for line, solver in zip(axes, used, strict=True):
+        for axis, (quantity, label) in zip(line, quantities, strict=True):
+            for name in colours:
+                rows = [r for r in data["network"] if (r["solver"], r["schedule"]) == (solver, name)]
+                if not rows:
+                    continue
+                x = [row["set"] for row in rows]
+                values = [r[quantity][str(r["set"])] if quantity == "accuracy" else r[quantity] for r in rows]
+                y, low, high = np.array(values).T
+                style = {"color": colours[name], "marker": markers[name], "ms": 4, "lw": 1.5, "capsize": 2}
+                axis.errorbar(x, y, [y - low, high - y], label=f"scale {names.get(name, name)}", **style)
+                if quantity == "accuracy":
+                    continue
+                theory = data["theory"]
+                for source, dashes in (("empirical", "--"), ("mean_field", ":")):
+                    found = [r for r in theory[source] if (r["solver"], r["schedule"]) == (solver, name)]
+                    if found:
+                        y = [np.ravel(r[quantity])[0] for r in found]
+                        axis.plot([r["set"] for r in found], y, dashes, color=colours[name], lw=1.1)
+            plain = [r for r in data["network"] if (r["solver"], r["schedule"]) == (solver, "1")]
+            if plain and quantity == "accuracy":
+                x = [int(p) for p in plain[0]["accuracy"]]
+                axis.plot(x, [v[0] for v in plain[0]["accuracy"].values()], color="0.35", lw=1.2, label="scale 1")
+                axis.plot(x, [v[0] for v in plain[0]["accuracy_real"].values()], "k-.", lw=1, label="held-out images")
+            elif plain:
+                axis.axhline(plain[0][quantity][0], color="0.35", lw=1.2, label="scale 1")
+                axis.axhspan(*plain[0][f"{quantity}_floor"], color="0.85", lw=0, label="real against real")
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(data["sets"], [str(p) for p in data["sets"]])
+            axis.minorticks_off()
+            axis.set_title(f"{label}, {solver}", fontsize=10)
+            axis.grid(alpha=0.25)
+            if quantity == "trace_ratio":
+                axis.set_yscale("log")
+                axis.yaxis.set_major_formatter("{x:g}")
+    for axis in axes[-1]:
+        axis.set_xlabel("classes of the unconditional branch, P")
+    handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    for label, dashes in (("exact mixture of the images", "--"), ("mean field, α = log P / d_eff", ":")):
+        handles[label] = plt.Line2D([], [], color="k", ls=dashes, lw=1.1)
+    figure.legend(list(handles.values()), list(handles), loc="lower center", ncols=5, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.11 if len(used) > 1 else 0.18, 1, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main(
+    weights: Annotated[Path, typer.Option(help="what train_glyphs.py exported")] = Path("docs/data/glyphs.safetensors"),
+    out: Annotated[Path, typer.Option(help="folder of samples and partial results; resumes")] = Path(
+        "runs/glyphs/measure"
+    ),
+    per_class: Annotated[int, typer.Option(help="samples of each class")] = 64,
+    theory_per_class: Annotated[int, typer.Option(help="the same for the exact mixture")] = 24,
+    seed: int = 0,
+    data_path: Annotated[Path, typer.Option("--data", help="JSON of all numbers")] = DATA,
+    figure_path: Annotated[Path, typer.Option("--figure", help="PNG")] = FIGURE,
+    redraw: Annotated[bool, typer.Option(help="only draw the figure, from the JSON")] = False,
+    theory_only: Annotated[bool, typer.Option(help="only sample the exact mixture (needs no network)")] = False,
+) -> None:
+    """Measure the glyph model's distortion against the number of classes, and draw figure F8."""
+    if redraw:
+        if not data_path.is_file():
+            raise typer.BadParameter(f"no numbers at {data_path}; measure first, without --redraw")
+        figure(json.loads(data_path.read_text()), figure_path)
+        return
+    try:
+        model = None if theory_only else load_model(weights)
+    except (ValueError, FileNotFoundError) as error:
+        raise typer.BadParameter(str(error)) from error
+    sets = glyphs.SETS if model is None else model.sets
+    train, held_out = (glyphs.load(split, classes=max(sets)) for split in ("train", "held_out"))
+    real, origin = held_out.first(sets[0]), glyph_theory.class_means(train).mean(0)
+
+    mixtures = {}
+    for classes in sets:
+        mixture = glyph_theory.empirical_mixture(train.first(classes))
+        plan = Plan(
+            f"mixture-{glyph_theory.WIDTH}", mixture, out, classes=sets[0], per_class=theory_per_class, seed=seed
+        )
+        names = ("1", "1.5", "2", "4") if classes == sets[0] else ("1.5", "2", "4")
+        mixtures[classes] = measure_all(
+            plan,
+            [classes],
+            [classes],
+            real,
+            origin,
+            None,
+            names=names,
+            resamples=0,
+            description=f"mixture of {classes}",
+        )
+    if model is None:
+        return
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    nulls = [null_token(classes, sets) for classes in sets]
+    judge = Judge(train)
+    plan = Plan(digest, model, out, classes=sets[0], per_class=per_class, seed=seed)
+    checked = null_check(plan, sets, nulls, held_out, judge)
+    rows = measure_all(plan, sets, nulls, real, origin, judge)
+    means = glyph_theory.class_means(train)
+    paired = [
+        {"solver": solver, "schedule": name, "from": sets[0], "to": sets[-1]}
+        | paired_difference(
+            *(plan.samples(solver, SCHEDULES[name], null) for null in (nulls[0], nulls[-1])), plan.labels, means, origin
+        )
+        for solver in SOLVERS
+        for name in SCHEDULES
+        if name != "1"
+    ]
+    spectrum = glyph_theory.Spectrum.of(train)
+    constants = {name: SCHEDULES[name] for name in ("1.5", "2", "4")}
+    data = {
+        "weights": digest,
+        "settings": {
+            "per_class": per_class,
+            "steps": plan.steps,
+            "seed": seed,
+            "held_out_per_class": len(real.labels) // sets[0],
+        },
+        "sets": list(sets),
+        "characters": list(train.characters[: sets[0]]),
+        "spectrum": spectrum.to_dict(),
+        "null_check": checked,
+        "network": rows,
+        "paired": paired,
+        "theory": {
+            "empirical": [row for found in mixtures.values() for row in found],
+            "mean_field": glyph_theory.mean_field_rows(spectrum, constants, SOLVERS, max(sets)),
+        },
+    }
+    save_atomically(data_path, lambda path: path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n"))
+    figure(data, figure_path)
+    for row in rows:
+        typer.echo(
+            f"{row['solver']:16} {row['schedule']:>7} {row['set']:5} "
+            + " ".join(f"{name} {row[name][0]:.3f}" for name in ("overshoot", "trace_ratio", "trace_ratio_correct"))
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
