@@ -68,8 +68,11 @@ def moment_estimates(
         along = distance_squared = NAN
     overshoot = along / distance_squared
     keep = 1 - weight
+    # influence of each sample on <D, u> and, for the real ones, on overshoot = <D, u> / |u|^2
     effect_fake = to_real[:n_fake]
-    effect_real = (keep * (to_fake - to_real - 2 * overshoot * to_real) - to_real)[n_fake:]
+    effect_real = (keep * (to_fake - to_real) - to_real)[n_fake:]
+    along_noise = _variance_of_mean(effect_fake) + _variance_of_mean(effect_real)
+    effect_real = effect_real - 2 * keep * overshoot * to_real[n_fake:]
     overshoot_error = math.sqrt(_variance_of_mean(effect_fake) + _variance_of_mean(effect_real)) / distance_squared
 
     noise_squared = _trace_of_noise_squared(gram, n_fake)
@@ -80,7 +83,7 @@ def moment_estimates(
     shift_error = math.hypot(shift_error, relative * math.sqrt(_variance_of_mean(from_mean)) / trace_real)
     direction = to_fake - to_real - overshoot * to_real
     orthogonal_error = math.sqrt(4 * _variance_along(direction, n_fake) + 2 * noise_squared) / distance_squared
-    along_noise = _variance_along(to_real, n_fake)  # <D, u>^2 is too large by this on average
+    # <D, u>^2 is too large by its variance on average
     orthogonal_squared = (shift_squared - (along**2 - along_noise) / distance_squared) / distance_squared
 
     confidence = resampling.confidence
@@ -89,36 +92,12 @@ def moment_estimates(
     shift = Estimate(relative, _student(relative, shift_error, degrees, confidence))
     orthogonal = Estimate(orthogonal_squared, _student(orthogonal_squared, orthogonal_error, degrees, confidence))
     over = Estimate(overshoot, _student(overshoot, overshoot_error, degrees, confidence))
-    nulls = {}
-    if resampling.count:
-        members = random_splits(len(gram), n_fake, resampling.count, resampling.generator)
-        null = split_statistics(gram, members)
-        floor, widening = _real_against_real(gram[n_fake:, n_fake:], n_fake, resampling)
-        defined = 1.0 if distance_squared > 0 else NAN
-        nulls = {
-            "mean_shift": Null(
-                float((observed.shift_squared / observed.shift_noise)[0]),
-                null.shift_squared / null.shift_noise,
-                None if floor is None else floor.shift_squared * widening**2 / trace_real,
-                two_sided=False,
-            ),
-            "overshoot": Null(
-                float((observed.along / observed.along_error)[0]) * defined,
-                null.along / null.along_error,
-                None if floor is None else floor.along * widening / distance_squared,
-            ),
-            "orthogonal_shift": Null(
-                float((_across(observed) / observed.shift_noise)[0]) * defined,
-                _across(null) / null.shift_noise,
-                None if floor is None else _across(floor, distance_squared) * widening**2 / distance_squared,
-                two_sided=False,
-            ),
-        }
+    nulls: dict[str, Null] = {}
+    if ratio_null is not None:
+        nulls = {**_shift_nulls(gram, n_fake, observed, distance_squared, resampling), "trace_ratio": ratio_null}
         shift = nulls["mean_shift"].attach(shift, confidence)
         over = nulls["overshoot"].attach(over, confidence)
         orthogonal = nulls["orthogonal_shift"].attach(orthogonal, confidence)
-        if ratio_null is not None:
-            nulls["trace_ratio"] = ratio_null
     return MomentEstimates(
         mean_shift=root(shift),
         overshoot=over,
@@ -174,6 +153,38 @@ def trace_ratio_estimate(gram: np.ndarray, n_fake: int, resampling: Resampling) 
     statistic = float((same.log_ratio / same.log_ratio_error)[0])
     null = Null(statistic, permuted.log_ratio / permuted.log_ratio_error, floor)
     return null.attach(estimate, resampling.confidence), error, null
+
+
+def _shift_nulls(
+    gram: np.ndarray, n_fake: int, observed: SplitStatistics, distance_squared: float, resampling: Resampling
+) -> dict[str, Null]:
+    """Nulls of squared shift (units of tr S), overshoot and squared orthogonal shift (units of |u|^2).
+
+    The test statistics are scaled by their noise, so that unequal variances of the two sets are not taken for a shift.
+    """
+    members = random_splits(len(gram), n_fake, resampling.count, resampling.generator)
+    permuted = split_statistics(gram, members)
+    floor, widening = _real_against_real(gram[n_fake:, n_fake:], n_fake, resampling)
+    undefined = 1.0 if distance_squared > 0 else NAN
+    floors: dict[str, np.ndarray | None] = dict.fromkeys(("mean_shift", "overshoot", "orthogonal_shift"))
+    if floor is not None:
+        floors = {
+            "mean_shift": floor.shift_squared * widening**2 / observed.trace_b,
+            "overshoot": floor.along * widening / distance_squared,
+            "orthogonal_shift": _across(floor, distance_squared) * widening**2 / distance_squared,
+        }
+
+    def scaled(split: SplitStatistics) -> dict[str, np.ndarray]:
+        return {
+            "mean_shift": split.shift_squared / split.shift_noise,
+            "overshoot": split.along / split.along_error * undefined,
+            "orthogonal_shift": _across(split) / split.shift_noise * undefined,
+        }
+
+    found, null = scaled(observed), scaled(permuted)
+    return {
+        name: Null(float(found[name][0]), null[name], floors[name], two_sided=name == "overshoot") for name in floors
+    }
 
 
 def _trace_of_noise_squared(gram: np.ndarray, n_fake: int) -> float:

@@ -76,8 +76,8 @@ class PooledDistortion:
         separability, separability_real: between-class over within-class scatter of generated and of real samples.
         neighbour_accuracy, neighbour_accuracy_real: share of generated (real) samples whose nearest real samples are
             mostly of their class.
-        accuracy, accuracy_real, confidence, confidence_real: of the classifier, all samples together. Of these pairs the
-            real one is the other's floor: what a perfect generator would have.
+        accuracy, accuracy_real, confidence, confidence_real: of the classifier, all samples together. Of these three
+            pairs the real one is the other's floor: what a perfect generator would have.
         fid_mean, fid_covariance: the two parts of the usual Fréchet distance, classes ignored; their sum is what FID
             is on these features.
     """

@@ -1,6 +1,6 @@
 """How honest are the intervals and p-values of ``kdist.evals.measure``? Simulated coverage, bias and false alarms.
 
-    python scripts/simulate_intervals.py --repeats 1000        # the table of docs/statistics.md
+    python scripts/simulate_intervals.py --repeats 400        # the table of docs/statistics.md
 
 One class in 8 dimensions (variance 1/j along direction j), its global mean three spreads of the first direction away.
 "heavy" is multivariate t with 5 degrees of freedom. Planted: trace ratio 0.64 and overshoot 0.3; false alarms are
@@ -38,7 +38,7 @@ def estimates(fake: np.ndarray, real: np.ndarray, resampling: Resampling) -> Mom
 
 
 def main(
-    repeats: Annotated[int, typer.Option(min=10, help="Simulated classes per line.")] = 1000,
+    repeats: Annotated[int, typer.Option(min=10, help="Simulated classes per line.")] = 400,
     permutations: Annotated[int, typer.Option(min=19, help="Of each null.")] = 99,
     seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
 ) -> None:
