@@ -26,7 +26,7 @@ import torch
 from kdist import Schedule, digits
 from kdist.theory import GaussianMixtureDenoiser, mean_field
 
-__all__ = ["WIDTH", "Spectrum", "class_means", "empirical_mixture", "mean_field_rows"]
+__all__ = ["WIDTH", "Spectrum", "class_means", "empirical_mixture", "in_units", "mean_field_rows"]
 
 WIDTH = 0.3  # per pixel: the distance of an image to its class's nearest training image is about this times 16
 MOST = 128  # images of a class in the mixture
@@ -85,6 +85,12 @@ class Spectrum:
         return dataclasses.asdict(self) | {"within_var": self.within_var, "unit": self.unit}
 
 
+def in_units(schedule: Schedule, unit: float) -> Schedule:
+    """The schedule for noise levels that are measured in ``unit``: all of its fields ``sigma...`` divided by it."""
+    fields = [field.name for field in dataclasses.fields(schedule) if field.name.startswith("sigma")]
+    return dataclasses.replace(schedule, **{name: getattr(schedule, name) / unit for name in fields})
+
+
 def mean_field_rows(
     spectrum: Spectrum, schedules: Mapping[str, Schedule], noises: Mapping[str, float], largest: int
 ) -> list[dict[str, Any]]:
@@ -95,7 +101,7 @@ def mean_field_rows(
             for power in range(2, int(math.log2(largest)) + 1):
                 found = mean_field(
                     spectrum.alpha(2**power),
-                    lambda sigma, schedule=schedule: schedule(sigma * spectrum.unit),
+                    in_units(schedule, spectrum.unit),
                     within_var=spectrum.within_var,
                     sigma_max=digits.SIGMA_MAX / spectrum.unit,
                     noise=noise,

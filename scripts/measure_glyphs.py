@@ -364,7 +364,7 @@ def main(
         plan = Plan(
             f"mixture-{glyph_theory.WIDTH}", mixture, out, classes=sets[0], per_class=theory_per_class, seed=seed
         )
-        names = ("1", "1.5", "2", "4") if classes == sets[0] else ("1.5", "2", "4")
+        names = tuple(name for name in SCHEDULES if name != "1" or classes == sets[0])
         mixtures[classes] = measure_all(
             plan,
             [classes],
@@ -395,7 +395,7 @@ def main(
         if name != "1"
     ]
     spectrum = glyph_theory.Spectrum.of(train)
-    constants = {name: SCHEDULES[name] for name in ("1.5", "2", "4")}
+    guided = {name: schedule for name, schedule in SCHEDULES.items() if name != "1"}
     data = {
         "weights": digest,
         "settings": {
@@ -412,7 +412,7 @@ def main(
         "paired": paired,
         "theory": {
             "empirical": [row for found in mixtures.values() for row in found],
-            "mean_field": glyph_theory.mean_field_rows(spectrum, constants, SOLVERS, max(sets)),
+            "mean_field": glyph_theory.mean_field_rows(spectrum, guided, SOLVERS, max(sets)),
         },
     }
     save_atomically(data_path, lambda path: path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n"))
