@@ -277,6 +277,8 @@ def sample(run: Run, schedules: dict[str, kdist.Schedule], samples: int, batch: 
     with Progress(*columns, console=console) as progress:
         for name, schedule in schedules.items():
             batches = list(missing(run, name, samples, batch))
+            if not batches:
+                continue
             task = progress.add_task(name, total=sum(len(b) for _, b in batches))
             expected = schedule.nfe(run.sigmas.cpu())
             for prompt, todo in batches:
@@ -286,9 +288,8 @@ def sample(run: Run, schedules: dict[str, kdist.Schedule], samples: int, batch: 
                 if guided.nfe != expected:
                     raise RuntimeError(f"{name}: {guided.nfe} network calls per image, {expected} were predicted")
                 progress.advance(task, len(todo))
-            if batches:
-                saved = f"{full - expected:g} of {full} network calls per image saved ({1 - expected / full:.0%})"
-                progress.console.print(f"{name}: {saved}")
+            saved = f"{full - expected:g} of {full} network calls per image saved ({1 - expected / full:.0%})"
+            progress.console.print(f"{name}: {saved}")
 
 
 def fingerprint(model: Path) -> str:

@@ -1,0 +1,93 @@
+"""Random networks of a few thousand weights, built from diffusers' configs, so that the examples run anywhere."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import diffusers
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+WIDTH = 8
+
+
+def tokenizer() -> CLIPTokenizer:
+    """A CLIP tokenizer whose only tokens are letters."""
+    letters = string.ascii_lowercase
+    words = [*letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=16)
+
+
+def text_encoder(kind: type = CLIPTextModel) -> Any:
+    config = CLIPTextConfig(
+        vocab_size=54,
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        projection_dim=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        bos_token_id=52,
+        eos_token_id=53,
+    )
+    return kind(config).eval()
+
+
+def unet(*, xl: bool = False) -> diffusers.UNet2DConditionModel:
+    added = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 4,
+        "projection_class_embeddings_input_dim": 6 * 4 + WIDTH,
+    }
+    return diffusers.UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        cross_attention_dim=2 * WIDTH if xl else WIDTH,  # SDXL concatenates its two text encoders
+        attention_head_dim=4,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        **(added if xl else {}),
+    ).eval()
+
+
+def vae() -> diffusers.AutoencoderKL:
+    return diffusers.AutoencoderKL(
+        block_out_channels=(4, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=2,
+        layers_per_block=1,
+    ).eval()
+
+
+def stable_diffusion(scheduler: Any) -> diffusers.StableDiffusionPipeline:
+    """The parts of Stable Diffusion 1.x."""
+    torch.manual_seed(0)
+    return diffusers.StableDiffusionPipeline(
+        vae=vae(),
+        text_encoder=text_encoder(),
+        tokenizer=tokenizer(),
+        unet=unet(),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def sdxl_components(scheduler: Any) -> dict[str, Any]:
+    """The parts of SDXL, by the names of its modular pipeline."""
+    torch.manual_seed(0)
+    return {
+        "vae": vae(),
+        "text_encoder": text_encoder(),
+        "text_encoder_2": text_encoder(CLIPTextModelWithProjection),
+        "tokenizer": tokenizer(),
+        "tokenizer_2": tokenizer(),
+        "unet": unet(xl=True),
+        "scheduler": scheduler,
+    }

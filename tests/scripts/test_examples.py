@@ -1,0 +1,50 @@
+"""The examples of docs/adapters.md run, and say what they are there to say."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(EXAMPLES)
+
+    def run_example(name):
+        # another test directory may have imported a module of the same name
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        importlib.import_module(name).main()
+        return capsys.readouterr().out
+
+    return run_example
+
+
+def test_diffusers_guider(run):
+    """Half of 10 Heun steps: 5 levels, asked 1 + 4 * 2 times. The built-in window of 5 iterations ends after 3."""
+    out = run("diffusers_guider")
+    assert "kdist schedule: 28 network calls in 19 iterations" in out
+    assert "built-in, stop=0.5: 24 network calls in 19 iterations" in out
+
+
+def test_diffusers_k_sampling(run):
+    assert "32 network calls per image (predicted 32)" in run("diffusers_k_sampling")
+
+
+def test_edm(run):
+    """Constant scale 2 shrinks the variance 0.25 to 1/16 (arXiv 2602.00716), the window gives it back."""
+    lines = run("edm").splitlines()
+    variances = [float(re.search(r"variance (\S+)", line).group(1)) for line in lines]
+    # 4000 samples: relative standard error sqrt(2 / 4000) = 0.022, and 32 Heun steps are off by less than that
+    assert variances[:2] == pytest.approx([0.25] * 2, rel=0.07)
+    assert variances[2:4] == pytest.approx([1 / 16] * 2, rel=0.1)
+    assert variances[4:] == pytest.approx([0.25] * 2, rel=0.1)
+
+
+def test_compvis_cfg(run):
+    out = run("compvis_cfg")
+    assert "constant, as before: 60 network calls" in out
+    assert "late negative: 48 network calls" in out
