@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import glyph_figures
 import glyph_theory
 import glyphs
 import numpy as np
@@ -34,7 +35,7 @@ import kdist
 from kdist import digits, solvers
 from kdist.evals import measure
 
-__all__ = ["SCHEDULES", "SOLVERS", "Judge", "Plan", "figure", "measure_all", "null_check", "paired_difference"]
+__all__ = ["SCHEDULES", "SOLVERS", "Judge", "Plan", "measure_all", "null_check", "paired_difference"]
 
 DATA, FIGURE = Path("docs/data/glyphs.json"), Path("docs/figures/glyphs.png")
 SCHEDULES: dict[str, kdist.Schedule] = {
@@ -271,66 +272,6 @@ def null_check(
     return rows
 
 
-def figure(data: dict[str, Any], path: Path) -> None:
-    """Figure F8 from the numbers: overshoot, trace ratio and accuracy against the number of classes, per solver."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    colours = {"1.5": "#56B4E9", "2": "#0072B2", "4": "#D55E00", "window": "#009E73", "late": "#CC79A7"}
-    names = {"window": "3, none for 0.3 < σ < 1", "late": "3 above σ = 1, then none"}
-    markers = {"1.5": "o", "2": "s", "4": "^", "window": "D", "late": "v"}
-    used = [solver for solver in SOLVERS if any(row["solver"] == solver for row in data["network"])]
-    figure, axes = plt.subplots(len(used), 3, figsize=(11, 3.4 * len(used) + 0.9), sharex=True, squeeze=False)
-    quantities = [("overshoot", "overshoot"), ("trace_ratio", "trace ratio inside the class"), ("accuracy", "accuracy")]
-    for line, solver in zip(axes, used, strict=True):
-        for axis, (quantity, label) in zip(line, quantities, strict=True):
-            for name in colours:
-                rows = [r for r in data["network"] if (r["solver"], r["schedule"]) == (solver, name)]
-                if not rows:
-                    continue
-                x = [row["set"] for row in rows]
-                values = [r[quantity][str(r["set"])] if quantity == "accuracy" else r[quantity] for r in rows]
-                y, low, high = np.array(values).T
-                style = {"color": colours[name], "marker": markers[name], "ms": 4, "lw": 1.5, "capsize": 2}
-                axis.errorbar(x, y, [y - low, high - y], label=f"scale {names.get(name, name)}", **style)
-                if quantity == "accuracy":
-                    continue
-                theory = data["theory"]
-                for source, dashes in (("empirical", "--"), ("mean_field", ":")):
-                    found = [r for r in theory[source] if (r["solver"], r["schedule"]) == (solver, name)]
-                    if found:
-                        y = [np.ravel(r[quantity])[0] for r in found]
-                        axis.plot([r["set"] for r in found], y, dashes, color=colours[name], lw=1.1)
-            plain = [r for r in data["network"] if (r["solver"], r["schedule"]) == (solver, "1")]
-            if plain and quantity == "accuracy":
-                x = [int(p) for p in plain[0]["accuracy"]]
-                axis.plot(x, [v[0] for v in plain[0]["accuracy"].values()], color="0.35", lw=1.2, label="scale 1")
-                axis.plot(x, [v[0] for v in plain[0]["accuracy_real"].values()], "k-.", lw=1, label="held-out images")
-            elif plain:
-                axis.axhline(plain[0][quantity][0], color="0.35", lw=1.2, label="scale 1")
-                axis.axhspan(*plain[0][f"{quantity}_floor"], color="0.85", lw=0, label="real against real")
-            axis.set_xscale("log", base=2)
-            axis.set_xticks(data["sets"], [str(p) for p in data["sets"]])
-            axis.minorticks_off()
-            axis.set_title(f"{label}, {solver}", fontsize=10)
-            axis.grid(alpha=0.25)
-            if quantity == "trace_ratio":
-                axis.set_yscale("log")
-                axis.yaxis.set_major_formatter("{x:g}")
-    for axis in axes[-1]:
-        axis.set_xlabel("classes of the unconditional branch, P")
-    handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    for label, dashes in (("exact mixture of the images", "--"), ("mean field, α = log P / d_eff", ":")):
-        handles[label] = plt.Line2D([], [], color="k", ls=dashes, lw=1.1)
-    figure.legend(list(handles.values()), list(handles), loc="lower center", ncols=5, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.11 if len(used) > 1 else 0.18, 1, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
 def main(
     weights: Annotated[Path, typer.Option(help="what train_glyphs.py exported")] = Path("docs/data/glyphs.safetensors"),
     out: Annotated[Path, typer.Option(help="folder of samples and partial results; resumes")] = Path(
@@ -348,7 +289,7 @@ def main(
     if redraw:
         if not data_path.is_file():
             raise typer.BadParameter(f"no numbers at {data_path}; measure first, without --redraw")
-        figure(json.loads(data_path.read_text()), figure_path)
+        glyph_figures.distortion_figure(json.loads(data_path.read_text()), figure_path)
         return
     try:
         model = None if theory_only else load_model(weights)
@@ -416,7 +357,13 @@ def main(
         },
     }
     save_atomically(data_path, lambda path: path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n"))
-    figure(data, figure_path)
+    glyph_figures.distortion_figure(data, figure_path)
+    shown = {"held-out": glyphs.to_model(real.images), "scale 1": plan.samples("dpmpp_2m", SCHEDULES["1"], nulls[0])}
+    for classes, null in ((sets[0], nulls[0]), (sets[-1], nulls[-1])):
+        shown[f"scale 4, P = {classes}"] = plan.samples("dpmpp_2m", SCHEDULES["4"], null)
+    labels = {name: real.labels if name == "held-out" else plan.labels for name in shown}
+    sheet_path = figure_path.with_name(f"{figure_path.stem}_samples.png")
+    glyph_figures.sample_figure(shown, labels, sheet_path)
     for row in rows:
         typer.echo(
             f"{row['solver']:16} {row['schedule']:>7} {row['set']:5} "

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
+import glyph_figures
 import glyph_theory
 import glyphs
 import measure_glyphs
@@ -170,6 +172,15 @@ def test_mean_field_distorts_more_with_more_classes():
 def test_schedules_in_other_units():
     window = glyph_theory.in_units(kdist.NegativeWindow(scale=3.0, sigma_lo=0.3, sigma_hi=1.0), 2.0)
     assert (window.scale, window.sigma_lo, window.sigma_hi) == (3.0, 0.15, 0.5)
+
+
+def test_the_sample_figure_shows_every_law(tmp_path, real):
+    x = glyphs.to_model(real.images)
+    sizes = []
+    for laws in ({"a": x}, {"a": x, "b": x}):
+        glyph_figures.sample_figure(laws, dict.fromkeys(laws, real.labels), tmp_path / "s.png", each=3)
+        sizes.append(Image.open(tmp_path / "s.png").width)
+    assert sizes[1] == 2 * sizes[0]
 
 
 def test_the_figure_is_drawn_from_the_numbers_alone(tmp_path):
