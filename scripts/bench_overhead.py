@@ -3,6 +3,7 @@
     python scripts/bench_overhead.py
     python scripts/bench_overhead.py --batch 1 --rounds 41 --json overhead.json
     python scripts/bench_overhead.py --device cuda
+    python scripts/bench_overhead.py --compile          # torch.compile too: minutes of compiling first
 
 In every round each variant samples once, in an order that changes from round to round; a ratio is the median over the
 rounds of the ratio within a round, so that slow changes of the machine's speed cancel. On the CPU times are processor
@@ -66,13 +67,23 @@ def by_hand(model: Denoiser, schedule: kdist.Schedule) -> Denoiser:
     return denoise
 
 
-def variants(model: Denoiser, sigmas: torch.Tensor, solver: str) -> list[Variant]:
-    """Every schedule by hand and wrapped, and first the model alone."""
+def wrapped(model: Denoiser, schedule: kdist.Schedule) -> Denoiser:
+    return kdist.guide(model, schedule, uncond={"class_cond": digits.UNCOND})
+
+
+def variants(model: Denoiser, sigmas: torch.Tensor, solver: str, compiled: bool = False) -> list[Variant]:
+    """Every schedule by hand and wrapped, and first the model alone; with ``compiled``, the interval compiled too."""
     made = [Variant("none", "model alone", model, kdist.Constant(1).nfe(sigmas, solver))]
     for name, schedule in SCHEDULES.items():
         calls = schedule.nfe(sigmas, solver)
         made.append(Variant(name, "by hand", by_hand(model, schedule), calls))
-        made.append(Variant(name, "kdist", kdist.guide(model, schedule, uncond={"class_cond": digits.UNCOND}), calls))
+        made.append(Variant(name, "kdist", wrapped(model, schedule), calls))
+    if compiled:
+        interval = SCHEDULES["interval"]
+        calls = interval.nfe(sigmas, solver)
+        made.append(Variant("interval", "guide(compile(model))", wrapped(torch.compile(model), interval), calls))
+        everything = kdist.Constant(SCALE).nfe(sigmas, solver)  # no pass is left out inside a graph
+        made.append(Variant("interval", "compile(guide(model))", torch.compile(wrapped(model, interval)), everything))
     return made
 
 
@@ -129,7 +140,7 @@ def summarise(made: list[Variant], seconds: list[list[float]]) -> list[dict[str,
             "calls": variant.calls,
             "seconds": statistics.median(seconds[index]),
         }
-        if variant.code == "kdist":
+        if variant.code not in ("model alone", "by hand"):
             row["over_by_hand"] = ratio(seconds[index], seconds[position[variant.schedule, "by hand"]])
             share = variant.calls / made[constant].calls
             row["over_calls"] = ratio(seconds[index], [share * reference for reference in seconds[constant]])
@@ -158,6 +169,7 @@ def main(
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="Processor threads of torch.", min=1)] = 1,
     model: Annotated[Path, typer.Option(help="Weights of a digits model.", exists=True)] = digits.MODEL_PATH,
+    compiled: Annotated[bool, typer.Option("--compile", help="Time torch.compile as well.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
 ) -> None:
     """Time guided sampling of the digits model: wrapped by kdist, and written by hand."""
@@ -165,7 +177,7 @@ def main(
     sigmas = digits.sigmas(steps).to(device)
     generator = torch.Generator().manual_seed(0)
     x = (torch.randn(batch, 1, 8, 8, generator=generator) * digits.SIGMA_MAX).to(device)
-    made = variants(digits.load_model(model, device=device), sigmas, solver)
+    made = variants(digits.load_model(model, device=device), sigmas, solver, compiled)
     with torch.inference_mode():
         rows = summarise(made, measure(made, x, sigmas, solver, rounds))
     kind = "processor" if torch.device(device).type == "cpu" else "wall-clock"
