@@ -16,35 +16,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import special
 
-from .estimates import NAN, Estimate, mean_estimate, with_q_values
+from .averages import ClassFindings, bootstrap_classes, control_false_discoveries, pooled_estimates
+from .estimates import NAN, Estimate
 from .frechet import frechet_distance
 from .inputs import as_features, as_labels, split_by_class
-from .moment_estimates import moment_estimates, root, trace_ratio_estimate
+from .moment_estimates import moment_estimates, trace_ratio_estimate
 from .records import SCHEMA, ClassDistortion, DistortionReport, PooledDistortion
-from .resampling import Null, Resampling, pool
+from .resampling import Null, Resampling
 from .separability import class_probabilities, nearest_neighbour_accuracy, proportion, scatter_ratio
-from .shape import SHAPE_STATISTICS, shape_estimates
-from .subspace import exp, held_out_bases, subspace_estimates
+from .shape import shape_estimates
+from .subspace import held_out_bases, subspace_estimates
 
 __all__ = ["SCHEMA", "ClassDistortion", "DistortionReport", "PooledDistortion", "measure"]
 
 FEW_SAMPLES = 20  # below this coverage of the intervals was not tested
-_LOGARITHMIC = ("trace_ratio", "trace_ratio_correct")  # whose standard errors are those of the logarithm
 
 Array = np.ndarray | torch.Tensor | Sequence[Any]
 Judged = tuple[np.ndarray, np.ndarray | None]  # right or wrong, and the probability of the right class, per sample
-
-
-@dataclasses.dataclass
-class _Found:
-    """One class's record with the standard errors and nulls that averages over classes are made of."""
-
-    record: ClassDistortion
-    squares: dict[str, Estimate]
-    errors: dict[str, Any]
-    nulls: dict[str, Any]
 
 
 def measure(
@@ -120,6 +109,7 @@ def measure(
         origin = weights @ real_means
     else:
         origin, weights = _check_global_mean(global_mean, real.shape[1]), np.zeros(len(classes))
+    _check_spread(classes, real_noise, np.square(real_means - origin).sum(axis=1))
     bases = _bases(basis, subspace, real, real_rows, real_means, seed)
     generators = np.random.default_rng(seed).spawn(len(classes) + 1)
 
@@ -163,9 +153,9 @@ def measure(
         )
         record = dataclasses.replace(record, warnings=tuple(_class_warnings(record, neighbours)))
         squares = {"mean_shift": moments.shift_squared, "orthogonal_shift": moments.orthogonal_squared}
-        found.append(_Found(record, squares, errors, nulls))
+        found.append(ClassFindings(record, squares, errors, nulls))
 
-    records = _control_false_discoveries([entry.record for entry in found])
+    records = control_false_discoveries([entry.record for entry in found])
     extras: dict[str, Any] = {}
     if neighbour_queries and len(classes) > 1:
         for suffix, queries, rows in (("", fake, fake_rows), ("_real", real, real_rows)):
@@ -191,8 +181,8 @@ def measure(
     significant = [r.trace_ratio for r in records if r.trace_ratio.q_value < 1 - confidence]
     pooled = PooledDistortion(
         n_classes=len(records),
-        **_pooled(found, confidence),
-        trace_ratio_classes=_bootstrap_classes([r.trace_ratio for r in records], confidence, generators[-1]),
+        **pooled_estimates(found, confidence),
+        trace_ratio_classes=bootstrap_classes([r.trace_ratio for r in records], confidence, generators[-1]),
         shrunk=sum(ratio < 1 for ratio in significant),
         widened=sum(ratio > 1 for ratio in significant),
         separability=Estimate(separability, separability.interval, floor=separability_real),
@@ -245,6 +235,16 @@ def _check_global_mean(global_mean: Array, width: int) -> np.ndarray:
     if point.shape != (width,) or not np.isfinite(point).all():
         raise ValueError(f"global_mean must be a finite vector of shape ({width},); got shape {point.shape}")
     return point
+
+
+def _check_spread(classes: Sequence[tuple[Any, str, Any, Any]], noise: np.ndarray, distances: np.ndarray) -> None:
+    """Real samples that are all the same leave nothing to compare a variance with."""
+    same = [name for (_, name, _, _), n, d in zip(classes, noise, distances, strict=True) if n <= 1e-14 * d]
+    if same:
+        raise ValueError(
+            f"the real samples of class {', '.join(same[:5])} are all the same (to rounding): their variance is 0 "
+            "and no ratio to it is defined; check the features or leave the class out"
+        )
 
 
 def _bases(
@@ -313,70 +313,3 @@ def _report_warnings(records: list[ClassDistortion]) -> list[str]:
         f"{kind}: {len(names)} of {len(records)} classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
         for kind, names in kinds.items()
     ]
-
-
-def _control_false_discoveries(records: list[ClassDistortion]) -> list[ClassDistortion]:
-    """q-values over classes, separately for each statistic."""
-    changes: list[dict[str, Any]] = [{} for _ in records]
-    for field in dataclasses.fields(ClassDistortion):
-        column = [getattr(record, field.name) for record in records]
-        if isinstance(column[0], Estimate):
-            adjusted: list[Any] = with_q_values(column)
-        elif field.name == "directional_ratios":
-            adjusted = list(zip(*(with_q_values(list(ratios)) for ratios in zip(*column, strict=True)), strict=True))
-        else:
-            continue
-        for change, value in zip(changes, adjusted, strict=False):  # no directions: nothing to adjust
-            change[field.name] = value
-    return [dataclasses.replace(record, **change) for record, change in zip(records, changes, strict=True)]
-
-
-def _pooled(found: list[_Found], confidence: float) -> dict[str, Any]:
-    """Means over classes of whatever the classes have, with the floor and p-value of the mean."""
-
-    def average(values: list[Estimate], errors: list[float], nulls: list[Null | None], log: bool = False) -> Estimate:
-        mean = mean_estimate(values, errors, confidence=confidence, log=log)
-        null = pool(nulls)
-        if null is not None and null.floor is not None:
-            return null.attach(mean, confidence)
-        floors = [value.floor for value in values if value.floor is not None]
-        quantile = float(special.ndtri((1 + confidence) / 2))
-        floor_errors = [value.half_width / quantile for value in floors]
-        floor = mean_estimate(floors, floor_errors, confidence=confidence) if floors else None
-        return Estimate(mean, mean.interval, floor=floor, p_value=NAN if null is None else null.p_value())
-
-    result: dict[str, Any] = {}
-    for name in ("mean_shift", "orthogonal_shift", "overshoot", *_LOGARITHMIC, *SHAPE_STATISTICS):
-        if name not in found[0].errors:
-            continue
-        values = [f.squares.get(name, getattr(f.record, name)) for f in found]
-        mean = average(
-            values, [f.errors[name] for f in found], [f.nulls.get(name) for f in found], name in _LOGARITHMIC
-        )
-        result[name] = root(mean) if name in found[0].squares else mean
-    if "subspace" in found[0].errors:
-        logs = [[f.record.log_det_ratio or Estimate(NAN), *map(_log, f.record.directional_ratios)] for f in found]
-        means = [
-            average(
-                [row[j] for row in logs],
-                [f.errors["subspace"][j] for f in found],
-                [f.nulls["subspace"][j] if f.nulls["subspace"] else None for f in found],
-            )
-            for j in range(len(logs[0]))
-        ]
-        result["log_det_ratio"], result["directional_ratios"] = means[0], tuple(exp(mean) for mean in means[1:])
-    return result
-
-
-def _log(ratio: Estimate) -> Estimate:
-    return Estimate(np.log(ratio))
-
-
-def _bootstrap_classes(
-    ratios: Sequence[float], confidence: float, generator: np.random.Generator
-) -> tuple[float, float]:
-    if len(ratios) < 3:
-        return NAN, NAN
-    draws = generator.choice(np.array(ratios, dtype=float), (2000, len(ratios))).mean(axis=1)
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)

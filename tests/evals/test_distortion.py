@@ -230,6 +230,8 @@ REAL, FAKE = samples(30, n=4), samples(31, n=4)
 FEW = np.repeat(np.arange(K), 4)
 WITH_NAN = REAL.copy()
 WITH_NAN[[3, 17], 2] = np.nan, np.inf
+SAME = REAL.copy()
+SAME[FEW == 2] = SAME[8]
 ONE_LEFT = np.array([0, 1, 1, 1, *FEW[4:]])
 
 
@@ -251,6 +253,7 @@ ONE_LEFT = np.array([0, 1, 1, 1, *FEW[4:]])
         ((REAL, FAKE, FEW, FEW), {"class_names": {0: "zero"}}, "class_names lacks the labels 1, 2, 3, 4"),
         ((REAL, FAKE, ONE_LEFT, FEW), {}, "one real sample in class 0: a class's variance is undefined"),
         ((REAL, FAKE, FEW, ONE_LEFT), {"class_names": [*"abcde"]}, "one fake sample in class a"),
+        ((SAME, FAKE, FEW, FEW), {}, "real samples of class 2 are all the same"),
         ((REAL[:0], FAKE, FEW[:0], FEW), {}, r"real is empty: shape \(0, 16\)"),
         ((REAL.reshape(20, 4, 2, 2), FAKE, FEW, FEW), {}, r"must be features of shape \(N, d\).*reshape"),
         ((np.full((20, D), "x"), FAKE, FEW, FEW), {}, "real must be numeric"),
