@@ -141,7 +141,9 @@ def load(model: Path, prompts: Sequence[str], out: Path, *, steps: int, seed: in
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
-    ).to(device, getattr(torch, dtype))
+    ).to(device)
+    if dtype != "float32":
+        pipe.to(getattr(torch, dtype))
     pipe.set_progress_bar_config(disable=True)
     scheduler = EulerAncestralDiscreteScheduler.from_config(pipe.scheduler.config)
     cond, uncond = encode_prompts(pipe, prompts)

@@ -26,9 +26,9 @@ def main(folder: str | None = None, prompt: str = "a red dog") -> None:
         levels = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
         pipe = stable_diffusion(DDIMScheduler(**levels, steps_offset=1, clip_sample=False))
     else:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = torch.float16 if device == "cuda" else torch.float32
-        pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True).to(device, dtype)
+        pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+        if torch.cuda.is_available():
+            pipe.to("cuda", torch.float16)
 
     denoiser = DiffusersDenoiser(pipe.unet, pipe.scheduler).to(pipe.device)
     cond, uncond = encode_prompts(pipe, [prompt] * 2, negative_prompt="")
