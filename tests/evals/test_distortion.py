@@ -79,6 +79,19 @@ def test_sample_by_sample_map_has_exact_ratios() -> None:
         assert entry.log_det_ratio == pytest.approx(8 * math.log(0.64), rel=1e-10)
 
 
+def test_identical_sets_differ_in_nothing() -> None:
+    """A ratio of exactly 1 (logarithm 0) is a value like any other."""
+    real = samples(3)
+    pooled = measure(real, real, LABELS, LABELS, resamples=19).pooled
+    assert pooled.trace_ratio == pytest.approx(1, rel=1e-12)
+    assert pooled.log_det_ratio == pytest.approx(0, abs=1e-10)
+    assert pooled.log_det_ratio.lo < 0 < pooled.log_det_ratio.hi
+    assert np.allclose(pooled.directional_ratios, 1)
+    assert pooled.participation_ratio == pytest.approx(1, rel=1e-12)
+    assert pooled.mean_shift == 0
+    assert abs(pooled.fid_mean + pooled.fid_covariance) < 1e-8
+
+
 def test_pure_overshoot_has_no_orthogonal_part_and_the_converse() -> None:
     """Many samples, so that the errors (about 0.01) are far below the effect (0.5)."""
     n = 700
