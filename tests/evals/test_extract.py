@@ -160,6 +160,16 @@ def sampler_of_the_shared_run():
     return GeneratorSource(generate, [0, 1] * 15)
 
 
+def test_sampler_directly_and_through_png_files(tmp_path):
+    source = sampler_of_the_shared_run()
+    (tmp_path / "saved").mkdir()
+    for i, seed in enumerate(source.seeds):  # saved as torchvision.utils.save_image does it
+        x = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        pixels = ((x + 1) / 2).mul(255).add(0.5).clamp(0, 255).to(torch.uint8)
+        Image.fromarray(pixels[0].numpy()).save(tmp_path / "saved" / f"{i:02d}.png")
+    np.testing.assert_array_equal(extract(source, "digits").x, extract(tmp_path / "saved", "digits").x)
+
+
 def test_only_what_changed_is_computed_again(images, tmp_path, calls):
     options = {"cache": tmp_path / "cache", "shard_size": 10}
     first = extract(images, "pixels", **options)
