@@ -109,9 +109,9 @@ class ScheduleFromTextNode(_ScheduleNode):
         return True
 
     @classmethod
-    def IS_CHANGED(cls, model: Any = None, schedule: str = "") -> str:
+    def IS_CHANGED(cls, model: Any = None, schedule: str | None = None) -> str:
         """A file's contents count, not its name alone."""
-        path = schedule.strip()
+        path = (schedule or "").strip()
         return f"{path}:{os.stat(path).st_mtime_ns}" if path.endswith(".json") and os.path.exists(path) else path
 
     def apply(self, model: Any, schedule: str) -> tuple[Any, kdist.Schedule]:
