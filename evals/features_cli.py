@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["features"]
+__all__ = ["features", "parse_limits"]
 
 
 class Resize(str, Enum):
@@ -80,7 +80,7 @@ def features(
     from .sources import as_source
 
     check_path(out)  # before any work
-    limits = None if value_range is None else _limits(value_range)
+    limits = None if value_range is None else parse_limits(value_range)
     images = as_source(
         _load_object(source, "source", call=True),
         labels=labels,
@@ -122,7 +122,12 @@ def features(
     )
 
 
-def _limits(text: str) -> tuple[float, float]:
+def parse_limits(text: str) -> tuple[float, float]:
+    """``"-1,1"``, the value of ``--value-range``, as (-1.0, 1.0).
+
+    Raises:
+        ValueError: not two numbers.
+    """
     try:
         lo, hi = (float(part) for part in text.split(","))
     except ValueError as error:
