@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart; markers 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .distortion import DistortionReport
+    from .estimates import Estimate
 
-__all__ = ["COLOURS", "MARKERS", "class_ratios", "trade_off"]
+__all__ = ["COLOURS", "MARKERS", "class_ratios", "style", "trade_off"]
 
 COLOURS = ("#000000", "#0072B2", "#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#D55E00", "#7F7F7F", "#B8A800")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
@@ -26,55 +28,76 @@ def style(index: int) -> tuple[str, str]:
     return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
 
 
-def trade_off(reports: Mapping[str, DistortionReport], *, calls: Sequence[float] | None = None) -> Figure:
-    """Variance kept against classifier accuracy (where there is one) and against separability.
+def trade_off(
+    reports: Mapping[str, DistortionReport], *, calls: Sequence[float] | None = None, front: Sequence[str] = ()
+) -> Figure:
+    """Variance kept against accuracy (a classifier's, else that of nearest neighbours) and against separability.
 
     Args:
         reports: name to report, in the order of the legend.
         calls: network calls per sample of each, shown as the marker's area.
+        front: names of the sets that no other beats on both, joined by a dashed line in the first panel.
+
+    Raises:
+        ValueError: the reports have neither accuracy nor separability (a single class, no classifier).
     """
     import matplotlib.pyplot as plt
 
-    with_accuracy = all(report.pooled.accuracy is not None for report in reports.values())
-    count = 2 if with_accuracy else 1
+    panels = [panel for panel in _PANELS if _measured(reports, panel[0])]
+    if len(panels) == 3:
+        del panels[1]  # a classifier's accuracy says it better than nearest neighbours
+    if not panels:
+        raise ValueError("a trade-off needs accuracy or separability, hence at least two classes")
     figure, axes = plt.subplots(
-        1, count, figsize=(4.3 * count + 3, 4.4), sharey=True, squeeze=False, layout="constrained"
+        1, len(panels), figsize=(4.3 * len(panels) + 3, 4.4), sharey=True, squeeze=False, layout="constrained"
     )
-    areas = [70.0] * len(reports) if calls is None else [4.0 * call for call in calls]
     first = next(iter(reports.values())).pooled
-    for index, (name, report) in enumerate(reports.items()):
-        colour, marker = style(index)
-        pooled = report.pooled
-        spread = [[pooled.trace_ratio - pooled.trace_ratio.lo], [pooled.trace_ratio.hi - pooled.trace_ratio]]
-        places = [pooled.accuracy, pooled.separability] if with_accuracy else [pooled.separability]
-        for ax, place in zip(axes[0], places, strict=True):
-            ax.errorbar(place, pooled.trace_ratio, yerr=spread, color=colour, linewidth=1, zorder=2)
+    for ax, (field, title) in zip(axes[0], panels, strict=True):
+        for index, (name, report) in enumerate(reports.items()):
+            colour, marker = style(index)
+            ratio, place = report.pooled.trace_ratio, getattr(report.pooled, field)
             label = name if calls is None else f"{name}  ({calls[index]:g} calls)"
+            ax.errorbar(
+                place, ratio, xerr=_bar(place), yerr=_bar(ratio), color=colour, linewidth=1, zorder=2, alpha=0.7
+            )
             ax.scatter(
-                place, pooled.trace_ratio, s=areas[index], color=colour, marker=marker, label=label,
+                place, ratio, s=70 if calls is None else 4.0 * calls[index], color=colour, marker=marker, label=label,
                 edgecolor="white", linewidth=0.8, zorder=3,
             )  # fmt: skip
-    references = [first.accuracy_real, first.separability_real] if with_accuracy else [first.separability_real]
-    names = ["classifier accuracy", "separability (between / within scatter)"][-count:]
-    for ax, reference, name in zip(axes[0], references, names, strict=True):
         ax.axhline(1, color="0.6", linewidth=0.8, zorder=0)
+        reference = getattr(first, field + "_real")
         if reference is not None:
             ax.axvline(reference, color="0.6", linewidth=0.8, zorder=0)
             ax.annotate(
-                "real data",
-                (reference, 1),
-                textcoords="offset points",
-                xytext=(-3, 3),
-                ha="right",
-                fontsize=8,
+                "real data", (reference, 1), textcoords="offset points", xytext=(-3, 3), ha="right", fontsize=8,
                 color="0.4",
-            )
-        ax.set_xlabel(name)
+            )  # fmt: skip
+        ax.set_xlabel(title)
         ax.spines[["top", "right"]].set_visible(False)
+    if len(front) > 1:
+        points = sorted((getattr(reports[n].pooled, panels[0][0]), reports[n].pooled.trace_ratio) for n in front)
+        axes[0, 0].plot(*zip(*points, strict=True), color="0.5", linewidth=1, linestyle="--", zorder=1)
     axes[0, 0].set_ylabel("variance kept: trace ratio, mean over classes")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8.5, labelspacing=1.1)
     return figure
+
+
+_PANELS = (
+    ("accuracy", "classifier accuracy"),
+    ("neighbour_accuracy", "accuracy by nearest real neighbours"),
+    ("separability", "separability (between / within scatter)"),
+)
+
+
+def _measured(reports: Mapping[str, DistortionReport], field: str) -> bool:
+    values = [getattr(report.pooled, field) for report in reports.values()]
+    return all(value is not None and math.isfinite(value) for value in values)
+
+
+def _bar(estimate: Estimate) -> list[list[float]]:
+    """Lengths of an interval's arms; nothing is drawn where it is undefined."""
+    return [[estimate - estimate.lo], [estimate.hi - estimate]]
 
 
 def class_ratios(reports: Mapping[str, DistortionReport]) -> Figure:

@@ -14,23 +14,29 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["figure_uri", "grid", "image_uri", "render", "write_whole"]
+__all__ = ["figure_png", "figure_uri", "grid", "image_uri", "png_uri", "render", "write_whole"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def _data_uri(png: bytes) -> str:
+def png_uri(png: bytes) -> str:
+    """The bytes of a PNG file as a ``data:`` URI."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def figure_uri(figure: Figure, *, dpi: int = 160) -> str:
-    """A matplotlib figure as a ``data:`` URI; the figure is closed."""
+def figure_png(figure: Figure, *, dpi: int = 160) -> bytes:
+    """A matplotlib figure as the bytes of a PNG file; the figure is closed."""
     import matplotlib.pyplot as plt
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     plt.close(figure)
-    return _data_uri(buffer.getvalue())
+    return buffer.getvalue()
+
+
+def figure_uri(figure: Figure, *, dpi: int = 160) -> str:
+    """A matplotlib figure as a ``data:`` URI; the figure is closed."""
+    return png_uri(figure_png(figure, dpi=dpi))
 
 
 def image_uri(pixels: np.ndarray) -> str:
@@ -39,7 +45,7 @@ def image_uri(pixels: np.ndarray) -> str:
 
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png", optimize=True)
-    return _data_uri(buffer.getvalue())
+    return png_uri(buffer.getvalue())
 
 
 def grid(images: np.ndarray, columns: int, *, gap: int = 1) -> np.ndarray:

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from .evals.report_cli import compare_command, measure_command
+
 __all__ = ["app", "main", "prepare_output"]
 
 app = typer.Typer(
@@ -128,6 +130,10 @@ def demo(
         console.print(f"[bold]{name}[/bold]: {note}", style="dim", highlight=False)
     console.print(f"\n{report.summary(outcomes)}", highlight=False)
     console.print(f"pictures and samples: {out / 'report.html'}   all numbers: {out / 'results.json'}", highlight=False)
+
+
+app.command("measure")(measure_command)
+app.command("compare")(compare_command)
 
 
 def main() -> None:

@@ -1,0 +1,221 @@
+"""Measure one or more generated sets against the real one, and say in words what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..digits_classifier import CLASSIFIER_PATH, load_digits_classifier
+from ..distortion import measure
+from ..feature_set import Features
+from ..features.weights import file_hash
+from ..records import ClassDistortion, DistortionReport
+from .paired import PairedRatio, paired_ratio
+from .sets import MeasuredSet
+from .statistics_shown import interval, number, percent
+
+__all__ = ["Comparison", "compare_sets", "fidelity"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What was measured; the input of every output.
+
+    Attributes:
+        real: the real set.
+        fakes: the generated sets, in the order of the command line.
+        reports: what :func:`~kdist.evals.measure` found, by the name of the set.
+        against_first: variance of each further set over that of the first, by name; None where pairs are missing.
+        warnings: what a reader must know, for all sets together.
+        settings: options that decided the numbers.
+    """
+
+    real: MeasuredSet
+    fakes: tuple[MeasuredSet, ...]
+    reports: dict[str, DistortionReport]
+    against_first: dict[str, PairedRatio | None]
+    warnings: tuple[str, ...]
+    settings: dict[str, Any]
+
+    @property
+    def first(self) -> DistortionReport:
+        """The report of the first generated set."""
+        return next(iter(self.reports.values()))
+
+    @property
+    def worst_set(self) -> str:
+        """The set that keeps the least variance."""
+        return min(self.reports, key=lambda name: self.reports[name].pooled.trace_ratio)
+
+    def ranked(self) -> list[ClassDistortion]:
+        """The classes of :attr:`worst_set`, the most shrunk first."""
+        return sorted(self.reports[self.worst_set].classes, key=lambda entry: entry.trace_ratio)
+
+    def front(self) -> list[str]:
+        """Sets that no other beats in both variance kept (up to that of real data) and fidelity, in their order."""
+        points = {}
+        for name, report in self.reports.items():
+            value = fidelity(report)
+            points[name] = (min(float(report.pooled.trace_ratio), 1.0), -math.inf if value is None else value)
+        return [
+            name
+            for name, (ratio, value) in points.items()
+            if not any(r >= ratio and v >= value and (r, v) != (ratio, value) for r, v in points.values())
+        ]
+
+    def summary(self) -> list[str]:
+        """The result in sentences, one per generated set, and one on the choice between them."""
+        sentences = [_sentence(name, report) for name, report in self.reports.items()]
+        if len(self.reports) > 1 and fidelity(self.first) is not None:
+            judge = "accuracy" if self.first.pooled.accuracy is not None else "neighbour accuracy"
+            front = self.front()
+            rest = "every other set is beaten on both" if len(front) < len(self.reports) else "no set is beaten on both"
+            sentences.append(f"Best trade of {judge} for variance kept: {', '.join(front)}; {rest}.")
+        return sentences
+
+
+def compare_sets(
+    real: MeasuredSet,
+    fakes: Sequence[MeasuredSet],
+    *,
+    common_classes: bool = False,
+    seed: int = 0,
+    resamples: int = 999,
+    progress: Callable[[str], Any] | None = None,
+    **options: Any,
+) -> Comparison:
+    """Measure every generated set.
+
+    Args:
+        real: the real set.
+        fakes: the generated sets, with the real set's class numbers (:func:`open_sets` sees to that).
+        common_classes: leave out classes that one of the sets lacks, and say so, instead of refusing.
+        seed, resamples, options: see :func:`~kdist.evals.measure`.
+        progress: called with the name of each set before it is measured.
+
+    Raises:
+        ValueError: no generated set; see also :func:`~kdist.evals.measure`.
+    """
+    if not fakes:
+        raise ValueError("fakes must hold at least one generated set")
+    warnings: list[str] = []
+    if common_classes:
+        real, fakes, left_out = _common(real, fakes)
+        if left_out:
+            warnings.append(f"{len(left_out)} classes that not every set has were left out: {_few(left_out)}")
+    for entry in (real, *fakes):
+        if entry.features.bad:
+            names = [str(bad["name"]) for bad in entry.features.bad]
+            warnings.append(f"{entry.name}: {len(names)} images could not be read and were left out: {_few(names)}")
+    reports = {}
+    for fake in fakes:
+        if progress is not None:
+            progress(fake.name)
+        reports[fake.name] = _measure(real, fake, seed=seed, resamples=resamples, **options)
+        warnings += [f"{fake.name}: {note}" for note in reports[fake.name].warnings]
+    against = {fake.name: paired_ratio(fakes[0].features, fake.features) for fake in fakes[1:]}
+    unpaired = [name for name, ratio in against.items() if ratio is None]
+    if unpaired:
+        warnings.append(f"no comparison with {fakes[0].name}, fewer than three pairs in a class: {_few(unpaired)}")
+    warnings += _resolution(len(next(iter(reports.values())).classes), resamples)
+    settings = {"seed": seed, "resamples": resamples, "common_classes": common_classes, **options}
+    return Comparison(real, tuple(fakes), reports, against, tuple(warnings), settings)
+
+
+def fidelity(report: DistortionReport) -> float | None:
+    """Share of samples that belong to their class: the classifier's accuracy, else that of nearest neighbours."""
+    pooled = report.pooled
+    return pooled.neighbour_accuracy if pooled.accuracy is None else pooled.accuracy
+
+
+def _measure(real: MeasuredSet, fake: MeasuredSet, **options: Any) -> DistortionReport:
+    names = real.features.classes
+    present = {int(label) for entry in (real, fake) for label in np.unique(entry.features.y)}
+    class_names = {**fake.features.classes, **names} if present <= names.keys() | fake.features.classes.keys() else {}
+    predictions: dict[str, Any] = {}
+    guesses = _recognised(real.features), _recognised(fake.features)
+    if guesses[0] is not None and guesses[1] is not None:
+        predictions = {"real_predictions": guesses[0], "fake_predictions": guesses[1]}
+    try:
+        return measure(
+            real.features.x,
+            fake.features.x,
+            real.features.y,
+            fake.features.y,
+            class_names={label: class_names[label] for label in present} if class_names else None,
+            **predictions,
+            **options,
+        )
+    except ValueError as error:
+        hint = " (--common-classes does it)" if "of class" in str(error) and str(error).startswith("no ") else ""
+        raise ValueError(f"{real.path} and {fake.path}: {error}{hint}") from error
+
+
+def _recognised(features: Features) -> np.ndarray | None:
+    """What the shipped classifier takes digits for; None for features of another network or other classes."""
+    about = features.metadata
+    digits = set(range(10))
+    if about.get("extractor") != "digits" or not set(features.y.tolist()) <= digits:
+        return None
+    if about.get("weights") != file_hash(CLASSIFIER_PATH) or any(int(n) != k for k, n in _numbered(features)):
+        return None
+    with torch.no_grad():
+        return load_digits_classifier().head(torch.from_numpy(features.x)).argmax(1).numpy()
+
+
+def _numbered(features: Features) -> list[tuple[int, str]]:
+    return [(label, name if name.isdecimal() else "-1") for label, name in features.classes.items()]
+
+
+def _common(real: MeasuredSet, fakes: Sequence[MeasuredSet]) -> tuple[MeasuredSet, list[MeasuredSet], list[str]]:
+    """All sets without the samples of classes that one of them lacks (or has a single sample of)."""
+    sets = [real, *fakes]
+    counts = [dict(zip(*np.unique(entry.features.y, return_counts=True), strict=True)) for entry in sets]
+    every = sorted(set().union(*counts))
+    kept = [label for label in every if all(count.get(label, 0) > 1 for count in counts)]
+    if not kept:
+        raise ValueError(f"{', '.join(entry.path for entry in sets)}: no class with two samples in every set")
+    names = {label: name for entry in sets for label, name in entry.features.classes.items()}
+    left_out = [names.get(int(label), str(label)) for label in every if label not in set(kept)]
+    chosen = [dataclasses.replace(entry, features=_restrict(entry.features, kept)) for entry in sets]
+    return chosen[0], chosen[1:], left_out
+
+
+def _restrict(features: Features, labels: Sequence[int]) -> Features:
+    rows = np.isin(features.y, labels)
+    return Features(features.x[rows], features.y[rows], features.index[rows], features.metadata)
+
+
+def _resolution(n_classes: int, resamples: int) -> list[str]:
+    """Permutation p-values are at least 1 / (resamples + 1): how many classes that takes to be significant."""
+    least = math.ceil(n_classes / (resamples + 1) / 0.05) if resamples else 0
+    if least <= 1:
+        return []
+    return [
+        f"with {resamples} resamples at least {least} of {n_classes} classes must differ before the count of shrunk or "
+        f"widened ones can rise above 0; --resamples {20 * n_classes} would see a single one"
+    ]
+
+
+def _sentence(name: str, report: DistortionReport) -> str:
+    pooled = report.pooled
+    ratio = pooled.trace_ratio
+    text = f"{name} keeps {percent(ratio)} of the real variance within classes"
+    if math.isfinite(ratio.lo):
+        text += f" (95 % interval {percent(ratio.lo)} to {percent(ratio.hi)}"
+        floor = ratio.floor
+        text += ")" if floor is None else f"; real against real: {percent(floor.lo)} to {percent(floor.hi)})"
+    if report.settings["resamples"]:
+        text += f"; {pooled.shrunk} of {pooled.n_classes} classes are significantly shrunk, {pooled.widened} widened"
+    if math.isfinite(pooled.overshoot):
+        text += f"; overshoot {number(pooled.overshoot, '+.2f')} {interval(pooled.overshoot, '+.2f')}"
+    return text + "."
+
+
+def _few(items: Sequence[str], most: int = 5) -> str:
+    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")

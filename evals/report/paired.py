@@ -1,0 +1,110 @@
+"""Is one generated set less varied than another? Both were drawn from the same seeds, so the noise cancels.
+
+For a class with n pairs, ``L = log(tr S' / tr S)`` of the two sets' total variances, real samples not involved. Its
+error is the delete-one-*pair* jackknife's (Efron and Stein, Annals of Statistics 9, 1981): with
+``r_i = |x_i - mean|^2`` and ``T = sum_i r_i``, leaving out sample i gives ``tr S = (T - r_i n / (n - 1)) / (n - 2)``.
+Sets with other seeds may be compared too: pairs are then independent, and nothing is gained or lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from ..estimates import NAN, Estimate, with_q_values
+from ..feature_set import Features
+
+__all__ = ["PairedRatio", "paired_ratio"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedRatio:
+    """Variance of one generated set over that of another.
+
+    Attributes:
+        ratio: geometric mean over classes of ``tr S_other / tr S_first``, with interval and p-value.
+        classes: label to the class's ratio, with interval, p-value and q-value over classes.
+        pairs: number of samples that both sets have, by place and label.
+        smaller, larger: classes whose ratio is below or above 1 with q-value under 1 - confidence.
+    """
+
+    ratio: Estimate
+    classes: dict[int, Estimate]
+    pairs: int
+    smaller: int
+    larger: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "ratio": self.ratio.to_dict(),
+            "classes": {str(label): ratio.to_dict() for label, ratio in self.classes.items()},
+            "pairs": self.pairs,
+            "smaller": self.smaller,
+            "larger": self.larger,
+        }
+
+
+def paired_ratio(first: Features, other: Features, *, confidence: float = 0.95) -> PairedRatio | None:
+    """Variance within classes of ``other`` over that of ``first``; None if a class has fewer than three pairs.
+
+    Args:
+        first: (N, d) features; rows are paired by ``index`` and label.
+        other: (M, d) features by the same extractor.
+        confidence: of the intervals.
+
+    Raises:
+        ValueError: features of different length.
+    """
+    if first.x.shape[1] != other.x.shape[1]:
+        raise ValueError(f"features differ in length: {first.x.shape[1]} and {other.x.shape[1]}")
+    _, rows, other_rows = np.intersect1d(first.index, other.index, return_indices=True)
+    same = first.y[rows] == other.y[other_rows]
+    rows, other_rows = rows[same], other_rows[same]
+    labels = np.unique(np.concatenate([first.y, other.y]))
+    logs, errors, degrees = [], [], []
+    for label in labels:
+        mine = first.y[rows] == label
+        count = int(mine.sum())
+        if count < 3:
+            return None
+        one = _log_variance(first.x[rows[mine]])
+        two = _log_variance(other.x[other_rows[mine]])
+        left_out = two[1:] - one[1:]
+        spread = (count - 1) / count * np.square(left_out - left_out.mean()).sum()
+        logs.append(float(two[0] - one[0]))
+        errors.append(math.sqrt(spread))
+        degrees.append(count - 1)
+    ratios = [_ratio(*entry, confidence) for entry in zip(logs, errors, degrees, strict=True)]
+    ratios = with_q_values(ratios)
+    significant = [ratio for ratio in ratios if ratio.q_value < 1 - confidence]
+    mean, error = float(np.mean(logs)), math.sqrt(sum(e**2 for e in errors)) / len(errors)
+    return PairedRatio(
+        ratio=_ratio(mean, error, sum(degrees), confidence),
+        classes=dict(zip(labels.tolist(), ratios, strict=True)),
+        pairs=len(rows),
+        smaller=sum(ratio < 1 for ratio in significant),
+        larger=sum(ratio > 1 for ratio in significant),
+    )
+
+
+def _log_variance(x: np.ndarray) -> np.ndarray:
+    """(1 + n,) log total variance of (n, d) samples, of all and with each one left out."""
+    x = x.astype(np.float64)
+    squares = np.square(x - x.mean(axis=0)).sum(axis=1)
+    count, total = len(x), squares.sum()
+    left_out = (total - squares * count / (count - 1)) / (count - 2)
+    with np.errstate(divide="ignore"):
+        return np.log(np.concatenate([[total / (count - 1)], np.maximum(left_out, 0.0)]))
+
+
+def _ratio(log: float, error: float, degrees: int, confidence: float) -> Estimate:
+    if not (math.isfinite(log) and math.isfinite(error)):
+        return Estimate(NAN)
+    half = float(special.stdtrit(degrees, (1 + confidence) / 2)) * error
+    p_value = 2 * float(special.stdtr(degrees, -abs(log) / error)) if error > 0 else float(log == 0)
+    return Estimate(math.exp(log), (math.exp(log - half), math.exp(log + half)), p_value=p_value)

@@ -1,0 +1,175 @@
+"""The report's pictures beyond the trade-off: classes, directions, and statistics set by set.
+
+Generated sets keep their colour and marker in every picture; grey is always real against real.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..figures import style
+from ..records import ClassDistortion, DistortionReport
+from .statistics_shown import Statistic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FOREST_CLASSES", "class_curve", "class_forest", "directions", "set_panels"]
+
+FOREST_CLASSES = 40  # as many rows as can be read in one picture
+_REAL = {"color": "0.88", "linewidth": 0, "zorder": 0}
+
+
+def class_forest(reports: Mapping[str, DistortionReport], columns: Mapping[str, Sequence[ClassDistortion]]) -> Figure:
+    """Variance kept, a class a row, with its interval and the band of real against real.
+
+    Args:
+        reports: name to report.
+        columns: title to the classes below it, top first; at most :data:`FOREST_CLASSES` each.
+    """
+    import matplotlib.pyplot as plt
+
+    rows = max(map(len, columns.values()))
+    step = 0.13 * len(reports) + 0.14
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(4.6 * len(columns) + 0.6, rows * step + 1.5), sharex=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    offsets = np.linspace(-0.3, 0.3, len(reports)) if len(reports) > 1 else np.zeros(1)
+    for ax, (title, entries) in zip(axes[0], columns.items(), strict=True):
+        _floors(ax, entries)
+        for index, (name, report) in enumerate(reports.items()):
+            colour, marker = style(index)
+            by_label = {entry.label: entry.trace_ratio for entry in report.classes}
+            ratios = [by_label[entry.label] for entry in entries]
+            ax.errorbar(
+                [float(r) for r in ratios], np.arange(len(entries)) + offsets[index],
+                xerr=[[r - r.lo for r in ratios], [r.hi - r for r in ratios]], fmt=marker, color=colour,
+                markersize=4, linewidth=1, label=name,
+            )  # fmt: skip
+        ax.axvline(1, color="0.5", linewidth=0.8, zorder=1)
+        ax.set_yticks(range(len(entries)), [_short(entry.name) for entry in entries], fontsize=8)
+        ax.set_ylim(rows - 0.5, -0.5)
+        ax.set_title(title, fontsize=9)
+        ax.set_xlabel("variance kept (trace ratio)")
+        ax.spines[["top", "right"]].set_visible(False)
+    _legend(figure, axes[0, 0])
+    return figure
+
+
+def _floors(ax: Axes, entries: Sequence[ClassDistortion]) -> None:
+    for place, entry in enumerate(entries):
+        floor = entry.trace_ratio.floor
+        if floor is not None:
+            ax.fill_betweenx(
+                [place - 0.42, place + 0.42], floor.lo, floor.hi, label="real against real" if not place else None,
+                **_REAL,
+            )  # fmt: skip
+
+
+def class_curve(reports: Mapping[str, DistortionReport]) -> Figure:
+    """All classes at once: variance kept in sorted order, and its histogram, with the band of real against real."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(9.8, 4.2), width_ratios=(2.2, 1), sharey=True, layout="constrained"
+    )
+    floors = [e.trace_ratio.floor for e in next(iter(reports.values())).classes if e.trace_ratio.floor is not None]
+    if floors:
+        low, high = (float(np.median([getattr(floor, end) for floor in floors])) for end in ("lo", "hi"))
+        left.axhspan(low, high, label="real against real\n(median class)", **_REAL)
+        right.axhspan(low, high, **_REAL)
+    ratios = {name: np.array([float(e.trace_ratio) for e in report.classes]) for name, report in reports.items()}
+    bins = np.histogram_bin_edges(np.concatenate(list(ratios.values())), bins=40)
+    for index, (name, values) in enumerate(ratios.items()):
+        colour, _ = style(index)
+        left.plot(np.arange(1, len(values) + 1), np.sort(values), color=colour, linewidth=1.6, label=name)
+        right.hist(values, bins=bins, orientation="horizontal", histtype="step", color=colour, linewidth=1.3)
+    for ax in (left, right):
+        ax.axhline(1, color="0.5", linewidth=0.8, zorder=1)
+        ax.spines[["top", "right"]].set_visible(False)
+    left.set_xlabel("classes, the most shrunk first (each set in its own order)")
+    left.set_ylabel("variance kept (trace ratio)")
+    right.set_xlabel("number of classes")
+    _legend(figure, left)
+    return figure
+
+
+def directions(reports: Mapping[str, DistortionReport]) -> Figure:
+    """Variance ratio along each direction of the held-out basis, mean over classes, widest direction first."""
+    import matplotlib.pyplot as plt
+
+    count = len(next(iter(reports.values())).pooled.directional_ratios)
+    figure, ax = plt.subplots(figsize=(8.6, 3.8), layout="constrained")
+    places = np.arange(1, count + 1)
+    floors = [ratio.floor for ratio in next(iter(reports.values())).pooled.directional_ratios]
+    for place, floor in zip(places, floors, strict=True):
+        if floor is not None:
+            label = "real against real" if place == 1 else None
+            ax.fill_between([place - 0.42, place + 0.42], floor.lo, floor.hi, label=label, **_REAL)
+    offsets = np.linspace(-0.3, 0.3, len(reports)) if len(reports) > 1 else np.zeros(1)
+    for index, (name, report) in enumerate(reports.items()):
+        colour, marker = style(index)
+        ratios = report.pooled.directional_ratios
+        ax.errorbar(
+            places + offsets[index], [float(r) for r in ratios],
+            yerr=[[r - r.lo for r in ratios], [r.hi - r for r in ratios]], fmt=marker, color=colour, markersize=4.5,
+            linewidth=1, label=name,
+        )  # fmt: skip
+    ax.axhline(1, color="0.5", linewidth=0.8, zorder=1)
+    ax.set_xticks(places)
+    ax.set_xlabel("direction within classes, widest first")
+    ax.set_ylabel("variance kept along it")
+    ax.spines[["top", "right"]].set_visible(False)
+    _legend(figure, ax)
+    return figure
+
+
+def set_panels(reports: Mapping[str, DistortionReport], statistics: Sequence[Statistic]) -> Figure:
+    """One small panel per statistic, a generated set a row; the grey band is real against real."""
+    import matplotlib.pyplot as plt
+
+    columns = min(3, len(statistics))
+    lines = math.ceil(len(statistics) / columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.0 * columns + 1.4, lines * (0.24 * len(reports) + 0.95)), sharey=True,
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for ax, statistic in zip(axes.flat, statistics, strict=False):
+        for row, (_, report) in enumerate(reports.items()):
+            colour, marker = style(row)
+            estimate = statistic.of(report.pooled)
+            if estimate is None or not math.isfinite(estimate):
+                continue
+            if estimate.floor is not None:
+                ends = estimate.floor.interval
+                if not math.isfinite(ends[0]) or ends[1] == ends[0]:
+                    ends = (estimate.floor, estimate.floor)
+                ax.fill_betweenx([row - 0.45, row + 0.45], *ends, **{**_REAL, "linewidth": 1.5, "edgecolor": "0.75"})
+            bar = None if math.isnan(estimate.lo) else [[estimate - estimate.lo], [estimate.hi - estimate]]
+            ax.errorbar(float(estimate), row, xerr=bar, fmt=marker, color=colour, markersize=5, linewidth=1.2)
+        if statistic.ideal is not None:
+            ax.axvline(statistic.ideal, color="0.5", linewidth=0.8, zorder=1)
+        ax.set_title(statistic.title, fontsize=9.5)
+        ax.set_yticks(range(len(reports)), [_short(name, 34) for name in reports], fontsize=8)
+        ax.set_ylim(len(reports) - 0.5, -0.5)
+        ax.tick_params(axis="x", labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+    for ax in axes.flat[len(statistics) :]:
+        ax.set_visible(False)
+    return figure
+
+
+def _legend(figure: Figure, ax: Axes) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    columns = 1 if max(map(len, labels)) > 45 else 2 if max(map(len, labels)) > 28 else 4
+    figure.legend(handles, labels, loc="outside upper left", frameon=False, fontsize=8.5, ncols=columns)
+
+
+def _short(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

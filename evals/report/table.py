@@ -1,0 +1,129 @@
+"""The terminal's tables, which fit into 80 columns."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from .comparison import Comparison, fidelity
+from .statistics_shown import interval, number, percent, present
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["class_table", "comparison_table", "measure_table"]
+
+FEW = 5  # classes at either end of the ranking
+
+
+def measure_table(comparison: Comparison) -> Table:
+    """One generated set: a statistic a row, with interval, floor and p-value."""
+    report = comparison.first
+    pooled = report.pooled
+    table = _table(f"{comparison.fakes[0].name}: mean over {pooled.n_classes} classes")
+    for title in ("", "value", "95 % interval", "real vs real", "p"):
+        table.add_column(title, justify="right" if title else "left", no_wrap=True)
+    for statistic in present([report]):
+        estimate = statistic.of(pooled)
+        assert estimate is not None
+        reference = number(getattr(pooled, statistic.reference), statistic.form) if statistic.reference else ""
+        if estimate.floor is not None:
+            floor = estimate.floor
+            reference = f"{number(floor, statistic.form)} {interval(floor, statistic.form)}".strip()
+        p_value = number(estimate.p_value, ".3f") if math.isfinite(estimate.p_value) else ""
+        table.add_row(
+            statistic.title,
+            number(estimate, statistic.form),
+            interval(estimate, statistic.form),
+            reference,
+            p_value,
+            style="bold" if statistic.field == "trace_ratio" else None,
+        )
+    if pooled.fid_mean is not None and pooled.fid_covariance is not None:
+        table.add_row("FID on these features", number(pooled.fid_mean + pooled.fid_covariance, ".3g"), "", "", "")
+    return table
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Several generated sets: a set a row."""
+    first = comparison.first.pooled
+    table = _table(f"mean over {first.n_classes} classes, against {comparison.real.path}")
+    table.add_column("", overflow="fold", max_width=22)
+    judge = "accu-\nracy" if first.accuracy is not None else "neighb.\naccur."
+    for title in (
+        "variance\nkept [95 %]",
+        "over-\nshoot",
+        "classes\nshrunk",
+        "Vendi",
+        "cover-\nage",
+        judge,
+        "vs\nfirst",
+    ):
+        table.add_column(title, justify="right", no_wrap=True)
+    floors = [value.floor if value is not None else None for value in (first.trace_ratio, first.overshoot)]
+    small = [value.floor if value is not None else None for value in (first.vendi, first.coverage)]
+    judged = first.accuracy_real if first.accuracy is not None else first.neighbour_accuracy_real
+    table.add_row(
+        "real vs real",
+        f"{number(floors[0], '.2f')} {interval(floors[0], '.2f')}",
+        number(floors[1], "+.2f"),
+        "",
+        number(small[0], ".1f"),
+        number(small[1], ".2f"),
+        number(judged, ".3f"),
+        "",
+        end_section=True,
+        style="dim",
+    )
+    for name, report in comparison.reports.items():
+        pooled = report.pooled
+        against = comparison.against_first.get(name)
+        table.add_row(
+            name,
+            f"{number(pooled.trace_ratio, '.2f')} {interval(pooled.trace_ratio, '.2f')}",
+            number(pooled.overshoot, "+.2f"),
+            f"{pooled.shrunk}/{pooled.n_classes}" if report.settings["resamples"] else "–",
+            number(pooled.vendi, ".1f"),
+            number(pooled.coverage, ".2f"),
+            number(fidelity(report), ".3f"),
+            "" if against is None else f"×{number(against.ratio, '.2f')}",
+        )
+    return table
+
+
+def class_table(comparison: Comparison) -> Table:
+    """The most and the least shrunk classes of the set that keeps the least variance."""
+    ranked = comparison.ranked()
+    few = ranked if len(ranked) <= 2 * FEW else [*ranked[:FEW], *ranked[-FEW:]]
+    title = "classes, most shrunk first" if few is ranked else f"the {FEW} most and the {FEW} least shrunk classes"
+    table = _table(f"{comparison.worst_set}: {title}")
+    table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=22)
+    for head in ("real / fake", "variance kept [95 %]", "real vs real", "q"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for place, entry in enumerate(few):
+        ratio = entry.trace_ratio
+        table.add_row(
+            entry.name,
+            f"{entry.n_real} / {entry.n_fake}",
+            f"{number(ratio, '.2f')} {interval(ratio, '.2f')}",
+            interval(ratio.floor, ".2f"),
+            number(ratio.q_value, ".3f") if math.isfinite(ratio.q_value) else "",
+            end_section=few is not ranked and place == FEW - 1,
+        )
+    return table
+
+
+def variance_line(comparison: Comparison) -> str:
+    """One line on shrunk and widened classes, for one generated set."""
+    pooled = comparison.first.pooled
+    return (
+        f"{pooled.shrunk} of {pooled.n_classes} classes significantly shrunk, {pooled.widened} widened "
+        f"(false discovery rate {percent(1 - comparison.first.settings['confidence'])})"
+    )
+
+
+def _table(title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
