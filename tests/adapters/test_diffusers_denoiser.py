@@ -15,21 +15,6 @@ K = import_k_diffusion()
 
 
 @pytest.fixture(scope="module")
-def unet():
-    torch.manual_seed(0)
-    return diffusers.UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        cross_attention_dim=8,
-        attention_head_dim=4,
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-    ).eval()
-
-
-@pytest.fixture(scope="module")
 def tokens():
     return torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1))
 
@@ -228,27 +213,14 @@ class Pipe:
     def encode_prompt(self, prompt, device, num_images_per_prompt, do_classifier_free_guidance, negative_prompt):
         assert do_classifier_free_guidance
         assert len(negative_prompt) == len(prompt)
-        tokens = torch.ones(len(prompt), 5, 8), torch.zeros(len(prompt), 5, 8)
+        width = 16 if self.xl else 8
+        tokens = torch.ones(len(prompt), 5, width), torch.zeros(len(prompt), 5, width)
         return (*tokens, torch.ones(len(prompt), 8), torch.zeros(len(prompt), 8)) if self.xl else tokens
 
 
-def test_sdxl_conditions():
+def test_sdxl_conditions(sdxl_unet):
     """Added conditions differ between the passes, and a missing one is named."""
-    torch.manual_seed(0)
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        cross_attention_dim=8,
-        attention_head_dim=4,
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        addition_embed_type="text_time",
-        addition_time_embed_dim=4,
-        projection_class_embeddings_input_dim=6 * 4 + 8,
-    ).eval()
-    denoiser = DiffusersDenoiser(unet, diffusers.EulerDiscreteScheduler())
+    denoiser = DiffusersDenoiser(sdxl_unet, diffusers.EulerDiscreteScheduler())
     cond, uncond = encode_prompts(Pipe(xl=True), ["a", "b"], height=32)
     assert cond["added_cond_kwargs"]["time_ids"].tolist() == [[32, 64, 0, 0, 32, 64]] * 2
     x, sigma = noise(2, 4, 8, 8), torch.tensor([1.0, 2.0])

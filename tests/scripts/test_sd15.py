@@ -2,8 +2,6 @@
 
 import importlib
 import json
-import string
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,76 +20,28 @@ PROMPTS = ["a red dog", "two cats"]
 
 @pytest.fixture(scope="module")
 def sd15():
-    sys.path.insert(0, str(SCRIPTS))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        for folder in (SCRIPTS, SCRIPTS / "examples"):
+            patch.syspath_prepend(folder)
         yield importlib.import_module("sd15")
-    finally:
-        sys.path.remove(str(SCRIPTS))
-
-
-def tokenizer():
-    """A CLIP tokenizer whose only tokens are letters."""
-    from transformers import CLIPTokenizer
-
-    words = [*string.ascii_lowercase, *(f"{c}</w>" for c in string.ascii_lowercase), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=16)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(tmp_path_factory, sd15):
     """A diffusers folder with the parts and the form of Stable Diffusion 1.5."""
     import diffusers
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from tiny_models import stable_diffusion
 
-    torch.manual_seed(0)
-    text = CLIPTextConfig(
-        vocab_size=54,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        bos_token_id=52,
-        eos_token_id=53,
-    )
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        cross_attention_dim=8,
-        attention_head_dim=4,
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-    )
-    vae = diffusers.AutoencoderKL(
-        block_out_channels=(4, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
-        norm_num_groups=2,
-        layers_per_block=1,
-    )
-    scheduler = diffusers.PNDMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
-    )
+    levels = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     folder = tmp_path_factory.mktemp("model")
-    diffusers.StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer(),
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
+    stable_diffusion(diffusers.PNDMScheduler(**levels, skip_prk_steps=True, steps_offset=1)).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory):
+def clip(tmp_path_factory, sd15):
     """A random CLIP in transformers' format."""
+    from tiny_models import tokenizer
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
     small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
