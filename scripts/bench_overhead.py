@@ -1,7 +1,7 @@
 """What the guidance wrapper costs, side by side with classifier-free guidance written by hand.
 
     python scripts/bench_overhead.py
-    python scripts/bench_overhead.py --batch 1 --rounds 41 --json overhead.json
+    python scripts/bench_overhead.py --only-constant --steps 3 --rounds 201 --json overhead.json
     python scripts/bench_overhead.py --device cuda
     python scripts/bench_overhead.py --compile          # torch.compile too: minutes of compiling first
 
@@ -71,10 +71,14 @@ def wrapped(model: Denoiser, schedule: kdist.Schedule) -> Denoiser:
     return kdist.guide(model, schedule, uncond={"class_cond": digits.UNCOND})
 
 
-def variants(model: Denoiser, sigmas: torch.Tensor, solver: str, compiled: bool = False) -> list[Variant]:
+def variants(
+    model: Denoiser, sigmas: torch.Tensor, solver: str, *, only_constant: bool = False, compiled: bool = False
+) -> list[Variant]:
     """Every schedule by hand and wrapped, and first the model alone; with ``compiled``, the interval compiled too."""
     made = [Variant("none", "model alone", model, kdist.Constant(1).nfe(sigmas, solver))]
     for name, schedule in SCHEDULES.items():
+        if only_constant and name != "constant":
+            continue
         calls = schedule.nfe(sigmas, solver)
         made.append(Variant(name, "by hand", by_hand(model, schedule), calls))
         made.append(Variant(name, "kdist", wrapped(model, schedule), calls))
@@ -169,6 +173,7 @@ def main(
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="Processor threads of torch.", min=1)] = 1,
     model: Annotated[Path, typer.Option(help="Weights of a digits model.", exists=True)] = digits.MODEL_PATH,
+    only_constant: Annotated[bool, typer.Option("--only-constant", help="Leave the other schedules out.")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="Time torch.compile as well.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
 ) -> None:
@@ -177,7 +182,8 @@ def main(
     sigmas = digits.sigmas(steps).to(device)
     generator = torch.Generator().manual_seed(0)
     x = (torch.randn(batch, 1, 8, 8, generator=generator) * digits.SIGMA_MAX).to(device)
-    made = variants(digits.load_model(model, device=device), sigmas, solver, compiled)
+    network = digits.load_model(model, device=device)
+    made = variants(network, sigmas, solver, only_constant=only_constant, compiled=compiled)
     with torch.inference_mode():
         rows = summarise(made, measure(made, x, sigmas, solver, rounds))
     kind = "processor" if torch.device(device).type == "cpu" else "wall-clock"
