@@ -130,6 +130,13 @@ def test_levels():
     )
 
 
+def test_levels_stay_exact_in_a_half_precision_module():
+    denoiser = DiffusersDenoiser(None, diffusers.DDPMScheduler())
+    exact = denoiser.sigma_to_t(torch.tensor([1.234]))
+    denoiser.half().to("cpu")
+    assert torch.equal(denoiser.sigma_to_t(torch.tensor([1.234])), exact)
+
+
 def test_zero_terminal_snr_stays_finite():
     """There abar ends at 0, an infinite sigma; diffusers' Euler scheduler takes 4096 for it, and so does this."""
     scheduler = diffusers.DDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction")

@@ -72,6 +72,13 @@ class DiffusersDenoiser(nn.Module):
         self.register_buffer("sigmas", sigmas.float(), persistent=False)
         self.register_buffer("log_sigmas", sigmas.log().float(), persistent=False)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> DiffusersDenoiser:
+        levels = {name: getattr(self, name) for name in ("sigmas", "log_sigmas")}
+        super()._apply(fn, recurse)
+        for name, exact in levels.items():  # .half() is meant for the network: timesteps need float32
+            setattr(self, name, exact.to(getattr(self, name).device))
+        return self
+
     @property
     def sigma_min(self) -> float:
         """The lowest trained noise level."""
