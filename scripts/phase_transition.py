@@ -99,8 +99,8 @@ def simulate(point: Point, device: str = "cpu") -> dict[str, float]:
     }
 
 
-def predicted(point: Point) -> dict[str, float]:
-    """The mean field at this number of classes per dimension, ``log(P) / d``."""
+def predicted(point: Point, dimension: int | None = None) -> dict[str, float]:
+    """The mean field at this number of classes per dimension, ``log(P) / d``, or its correction at ``dimension``."""
     path = mean_field(
         math.log(point.count) / point.d,
         point.scale,
@@ -108,6 +108,7 @@ def predicted(point: Point) -> dict[str, float]:
         sigma_max=SIGMA_MAX,
         noise=SOLVERS[point.solver][1],
         start_overlap=0.0,
+        dimension=dimension,
     )
     return {"overlap": float(path.overlap[-1]), "ratio": float(path.variance_ratio[-1])}
 
@@ -165,7 +166,8 @@ def main(
                     "point": asdict(point),
                     "count": point.count,
                     "measured": measured,
-                    "predicted": predicted(point),
+                    "mean_field": predicted(point),
+                    "at_d": predicted(point, point.d),
                     "seconds": seconds,
                 }
                 write(file, list(done.values()))
@@ -192,7 +194,7 @@ def write(file: Path, points: list[dict[str, Any]]) -> None:
 
 
 def draw_approach(results: list[dict[str, Any]], file: Path) -> None:
-    """Measured points with error bars against the mean field, one column per family of classes."""
+    """Measured points with error bars against both predictions, one column per family of classes."""
     import matplotlib.pyplot as plt
 
     def family(r: dict[str, Any]) -> tuple[str, float, float]:
@@ -200,7 +202,7 @@ def draw_approach(results: list[dict[str, Any]], file: Path) -> None:
 
     order = ("exp", "d", "d2")
     families = sorted({family(r) for r in results}, key=lambda f: (order.index(f[0]), -f[1]))
-    fig, axes = plt.subplots(2, len(families), figsize=(3.3 * len(families), 5.6), squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(2, len(families), figsize=(3.0 * len(families), 5.6), squeeze=False, layout="constrained")
     for column, (classes, alpha, scale) in enumerate(families):
         law = {"exp": f"P = exp({alpha:g} d)", "d": "P = d", "d2": "P = d²"}[classes]
         for row, (name, label) in enumerate((("overlap", "overlap m"), ("ratio", "variance ratio q / c"))):
@@ -212,8 +214,9 @@ def draw_approach(results: list[dict[str, Any]], file: Path) -> None:
                 y, error = ([r["measured"][key] for r in mine] for key in (name, f"{name}_error"))
                 marker = "o" if solver == "ode" else "s"
                 ax.errorbar(d, y, error, fmt=marker, ms=4, capsize=2, color=COLOURS[solver], label=f"{lam}, measured")
-                theory = [r["predicted"][name] for r in mine]
-                ax.plot(d, theory, "--", lw=1, color=COLOURS[solver], label=f"{lam}, mean field")
+                for theory, style, text in (("mean_field", "--", "mean field"), ("at_d", "-", "corrected at d")):
+                    values = [r[theory][name] for r in mine]
+                    ax.plot(d, values, style, lw=1, color=COLOURS[solver], label=f"{lam}, {text}")
             ax.axhline(1, color="0.6", lw=0.8, zorder=0)
             if classes != "exp":
                 ax.set_xscale("log", base=2)

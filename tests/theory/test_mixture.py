@@ -6,9 +6,13 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import solve_ivp
 
 import kdist
+from kdist.compat import import_k_diffusion
+from kdist.solvers import sample
+from kdist.theory.exact import GaussianMixtureDenoiser
 from kdist.theory.gaussian import GaussianPair, moments
 from kdist.theory.mixture import (
     critical_alpha,
@@ -46,13 +50,13 @@ def test_reference_values(alpha, weight, overlap, ratio, switch):
 
 
 def test_converged_in_the_step(monkeypatch):
-    from kdist.theory import mixture
+    from kdist.theory import mixture_path
 
     def run():
         return mean_field(0.3, WINDOW, within_var=C, sigma_max=TOP, noise=0.5)
 
     coarse = run()
-    monkeypatch.setattr(mixture, "_STEP", mixture._STEP / 4)
+    monkeypatch.setattr(mixture_path, "_STEP", mixture_path._STEP / 4)
     fine = run()
     # fourth order at a step of 0.025
     assert coarse.overlap[-1] == pytest.approx(fine.overlap[-1], abs=1e-6)
@@ -236,6 +240,49 @@ def test_phase_diagram_of_2500_cells_takes_seconds():
     assert (np.diff(known, axis=0) <= 1e-9).all()
 
 
+# Finite dimension
+
+
+def test_finite_dimension_tends_to_the_mean_field_as_one_over_d():
+    limit = mean_field(0.3, 2.0, within_var=C, sigma_max=TOP)
+    gaps = []
+    for d in (50, 100, 200):
+        path = mean_field(0.3, 2.0, within_var=C, sigma_max=TOP, dimension=d)
+        gaps.append([path.overlap[-1] - limit.overlap[-1], path.variance_ratio[-1] - limit.variance_ratio[-1]])
+    ratios = np.divide(gaps[:-1], gaps[1:])
+    assert (np.abs(gaps[-1]) < 0.002).all()
+    np.testing.assert_allclose(ratios, 2, atol=0.5)  # 1 / d, with higher orders at these d
+
+
+def test_one_class_in_few_dimensions_is_never_guided():
+    """With hardly any other class the own posterior is 1 all along, whatever the dimension."""
+    path = mean_field(1e-9, 4.0, within_var=C, sigma_max=20.0, dimension=1e6)
+    assert path.overlap[-1] == pytest.approx(1, abs=1e-6)
+    assert path.variance_ratio[-1] == pytest.approx(1, abs=1e-6)
+
+
+def test_finite_dimension_agrees_with_direct_simulation():
+    """d = 16, P = d^2 at scale 4: the mean field misses the overlap by 0.01, the correction does not."""
+    d, count, n = 16, 256, 64
+    path = mean_field(math.log(count) / d, 4.0, within_var=C, sigma_max=TOP, start_overlap=0.0, dimension=d)
+    g = torch.Generator().manual_seed(3)
+    sigmas = import_k_diffusion().sampling.get_sigmas_karras(60, 0.02, TOP)
+    overlaps = []
+    for _ in range(6):
+        centres = torch.randn(count, d, generator=g)
+        guided = kdist.guide(
+            GaussianMixtureDenoiser(centres, C, dtype=torch.float32), 4.0, uncond={"class_cond": count}
+        )
+        out = sample(
+            "dpmpp_2m", guided, TOP * torch.randn(n, d, generator=g), sigmas, extra_args={"class_cond": torch.arange(n)}
+        )
+        own = centres[:n]
+        overlaps.append(float(((out * own).sum(1) / own.square().sum(1)).mean()))
+    error = np.std(overlaps, ddof=1) / math.sqrt(len(overlaps))
+    # 4 standard errors over independent codebooks, and what 60 steps leave
+    assert abs(np.mean(overlaps) - path.overlap[-1]) < 4 * error + 0.003
+
+
 # The bulk and the potential
 
 
@@ -326,6 +373,28 @@ def test_negative_weight_makes_two_wells():
     assert minima(20, 0.2) == pytest.approx([0.2 / (0.2 + 0.8 * 400.1 / 401.1)], abs=1e-3)
 
 
+def test_guided_samples_are_resolved_where_unguided_ones_overlap():
+    """alpha = 1.35 lies between the unguided (1.20) and the guided (1.63 at scale 2) critical value (M12)."""
+    alpha, d = 1.35, 6
+    assert critical_alpha(C) < alpha < guided_critical_alpha(2.0, within_var=C, sigma_max=TOP)
+    count, n = round(math.exp(alpha * d)), 64
+    g = torch.Generator().manual_seed(0)
+    centres = torch.randn(count, d, generator=g)
+    model = GaussianMixtureDenoiser(centres, C, dtype=torch.float32)
+    classes = torch.arange(n)
+    start = TOP * torch.randn(n, d, generator=g)
+    sigmas = import_k_diffusion().sampling.get_sigmas_karras(30, 0.02, TOP)
+    guided = kdist.guide(model, 2.0, uncond={"class_cond": count})
+    drawn = sample("dpmpp_2m", guided, start, sigmas, extra_args={"class_cond": classes})
+
+    def own_part(x):
+        return (model.log_prob(x, 0.0, classes) - math.log(count) - model.log_prob(x, 0.0, count)).exp()
+
+    with_guidance, without = own_part(drawn), own_part(model.sample(classes, generator=g))
+    error = math.hypot(float(with_guidance.std()), float(without.std())) / math.sqrt(n)
+    assert float(with_guidance.mean() - without.mean()) > 4 * error
+
+
 # Bad input
 
 
@@ -343,6 +412,7 @@ def test_negative_weight_makes_two_wells():
         ({"sigma_min": -1.0}, "sigma_min must be in"),
         ({"noise": -0.5}, "noise is 0 for the ODE"),
         ({"start_overlap": math.nan}, "start_overlap"),
+        ({"dimension": 0}, "dimension must be positive"),
         ({"schedule": math.nan}, "schedule is not finite"),
         ({"schedule": lambda s: math.nan if s < 1 else 2.0}, "schedule is not finite at sigma="),
         ({"schedule": lambda s: math.log(s - 1)}, "schedule is undefined at sigma="),
