@@ -35,6 +35,7 @@ from sd15_measure import REFERENCE, load_clip, load_extractors, measure_run
 
 import kdist
 from kdist.compat import import_k_diffusion
+from kdist.evals.features.extractor import resolve_device
 
 K = import_k_diffusion()  # also mends torchvision, which diffusers imports
 
@@ -42,6 +43,7 @@ from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionPipeline  
 
 from kdist.adapters.diffusers import DiffusersDenoiser, encode_prompts, scheduler_sigmas  # noqa: E402
 
+DTYPES = ("float32", "float16", "bfloat16")
 PROMPTS = Path(__file__).with_name("sd15_prompts.txt")
 # Kynkäänniemi et al. 2024 (arXiv 2404.07724), their interval for Stable Diffusion XL
 INTERVAL = (0.28, 5.42)
@@ -130,18 +132,21 @@ def load(model: Path, prompts: Sequence[str], out: Path, *, steps: int, seed: in
 
     Raises:
         FileNotFoundError: no diffusers folder there.
+        ValueError: no such device or number format.
     """
     if not (model / "model_index.json").is_file():
         raise FileNotFoundError(f"no diffusers model at {model}: a folder with model_index.json is needed")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    dtype = ("float16" if device.startswith("cuda") else "float32") if dtype == "auto" else dtype
+    place = resolve_device(device)
+    dtype = ("float16" if place.type == "cuda" else "float32") if dtype == "auto" else dtype
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}; got {dtype!r}")
     pipe = StableDiffusionPipeline.from_pretrained(
         model,
         local_files_only=True,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
-    ).to(device)
+    ).to(place)
     if dtype != "float32":
         pipe.to(getattr(torch, dtype))
     pipe.set_progress_bar_config(disable=True)
@@ -149,8 +154,8 @@ def load(model: Path, prompts: Sequence[str], out: Path, *, steps: int, seed: in
     cond, uncond = encode_prompts(pipe, prompts)
     return Run(
         pipe=pipe,
-        denoiser=DiffusersDenoiser(pipe.unet, scheduler).to(device),
-        sigmas=scheduler_sigmas(scheduler, steps).to(device),
+        denoiser=DiffusersDenoiser(pipe.unet, scheduler).to(place),
+        sigmas=scheduler_sigmas(scheduler, steps).to(place),
         tokens=cond["encoder_hidden_states"],
         no_tokens=uncond["encoder_hidden_states"][:1],
         seed=seed,

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -47,8 +46,13 @@ class Clip:
 
 def load_extractors(specs: Sequence[str], device: str) -> dict[str, Extractor]:
     """Extractors by name, from ``NAME[=WEIGHTS]``; see :func:`kdist.evals.features.build_extractor` for errors."""
-    pairs = [spec.partition("=") for spec in specs]
-    return {name: build_extractor(name, device=device, weights=weights or None) for name, _, weights in pairs}
+    extractors = {}
+    for spec in specs:
+        name, _, weights = spec.partition("=")
+        # a thousand 512 x 512 images are gigabytes of pixels
+        options: dict[str, Any] = {"size": 32} if name == "pixels" else {}
+        extractors[name] = build_extractor(name, device=device, weights=weights or None, **options)
+    return extractors
 
 
 def load_clip(folder: Path, device: str) -> Clip:
@@ -149,7 +153,7 @@ def alignment(clip: Clip, images: Path, prompts: Sequence[str]) -> float:
 def table(kind: str, results: Mapping[str, Any]) -> Table:
     """One feature space's numbers, a row per schedule."""
     title = f"{kind} features, {results['prompts']} prompts x {results['samples']} samples, against {REFERENCE}"
-    shown = Table(title=title, box=SIMPLE, padding=(0, 1), pad_edge=False)
+    shown = Table(title=title, box=None, padding=(0, 1), pad_edge=False)
     for column in ("schedule", "calls", "saved", "trace ratio", "distance", "Vendi", "separab.", "alignm."):
         shown.add_column(column, justify="left" if column == "schedule" else "right", no_wrap=True)
     for name, entry in results["schedules"].items():

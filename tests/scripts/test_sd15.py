@@ -68,7 +68,7 @@ def invoke(sd15, tmp_path):
     prompts.write_text("# a comment\n" + "\n".join(PROMPTS) + "\n\n")
 
     def run(model, *options, out=tmp_path / "out"):
-        fixed = ["--prompts", str(prompts), "--steps", "6", "--samples", "3", "--device", "cpu"]
+        fixed = ["--prompts", str(prompts), "--steps", "6", "--samples", "3"]
         return CliRunner().invoke(app, [str(model), "--out", str(out), *fixed, *map(str, options)])
 
     return run
@@ -162,6 +162,8 @@ def test_shipped_prompts(sd15):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--dtype", "float8"], "dtype must be"),
+        (["--device", "no-such"], "device must be"),
         (["--schedule", "no-such"], "unknown schedule 'no-such'"),
         (["--schedule", "late-50=4"], "name of its own"),
         (["--schedule", "mine=constant:size=3"], "no 'size'"),
