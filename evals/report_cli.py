@@ -153,7 +153,7 @@ def _run(
     for warning in comparison.warnings:
         notes.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
     for sentence in comparison.summary():
-        console.print(sentence, highlight=False, markup=False)
+        console.print(f"\n{sentence}", highlight=False, markup=False)
     console.print(
         f"report: {out / 'report.html'}   numbers: {out / 'results.json'}, {out / 'classes.csv'}",
         style="dim",

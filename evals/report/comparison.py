@@ -69,9 +69,12 @@ class Comparison:
         ]
 
     def summary(self) -> list[str]:
-        """The result in sentences, one per generated set, and one on the choice between them."""
-        sentences = [_sentence(name, report) for name, report in self.reports.items()]
-        if len(self.reports) > 1 and fidelity(self.first) is not None:
+        """The result in sentences: on the only set, or on those that keep least and most and the choice between all."""
+        if len(self.reports) == 1:
+            return [_sentence(*next(iter(self.reports.items())))]
+        most = max(self.reports, key=lambda name: self.reports[name].pooled.trace_ratio)
+        sentences = [_sentence(name, self.reports[name]) for name in dict.fromkeys([self.worst_set, most])]
+        if fidelity(self.first) is not None:
             judge = "accuracy" if self.first.pooled.accuracy is not None else "neighbour accuracy"
             front = self.front()
             rest = "every other set is beaten on both" if len(front) < len(self.reports) else "no set is beaten on both"
@@ -148,6 +151,7 @@ def _measure(real: MeasuredSet, fake: MeasuredSet, **options: Any) -> Distortion
             real.features.y,
             fake.features.y,
             class_names={label: class_names[label] for label in present} if class_names else None,
+            confidence=0.95,  # the report's texts say 95 % and 5 %
             **predictions,
             **options,
         )
@@ -193,8 +197,8 @@ def _restrict(features: Features, labels: Sequence[int]) -> Features:
 
 def _resolution(n_classes: int, resamples: int) -> list[str]:
     """Permutation p-values are at least 1 / (resamples + 1): how many classes that takes to be significant."""
-    least = math.ceil(n_classes / (resamples + 1) / 0.05) if resamples else 0
-    if least <= 1:
+    least = math.floor(n_classes / (resamples + 1) / 0.05) + 1 if resamples else 1
+    if least == 1:
         return []
     return [
         f"with {resamples} resamples at least {least} of {n_classes} classes must differ before the count of shrunk or "
@@ -205,11 +209,12 @@ def _resolution(n_classes: int, resamples: int) -> list[str]:
 def _sentence(name: str, report: DistortionReport) -> str:
     pooled = report.pooled
     ratio = pooled.trace_ratio
-    text = f"{name} keeps {percent(ratio)} of the real variance within classes"
+    digits = 1 if ratio.half_width < 0.015 else 0
+    text = f"{name} keeps {percent(ratio, digits)} of the real variance within classes"
     if math.isfinite(ratio.lo):
-        text += f" (95 % interval {percent(ratio.lo)} to {percent(ratio.hi)}"
+        text += f" (95 % interval {percent(ratio.lo, digits)} to {percent(ratio.hi, digits)}"
         floor = ratio.floor
-        text += ")" if floor is None else f"; real against real: {percent(floor.lo)} to {percent(floor.hi)})"
+        text += f"; real against real: {percent(floor.lo, digits)} to {percent(floor.hi, digits)})" if floor else ")"
     if report.settings["resamples"]:
         text += f"; {pooled.shrunk} of {pooled.n_classes} classes are significantly shrunk, {pooled.widened} widened"
     if math.isfinite(pooled.overshoot):

@@ -13,13 +13,14 @@ from . import plots
 from .comparison import Comparison
 from .files import versions
 from .gallery import gallery
-from .statistics_shown import MEANINGS, Statistic, interval, number, present
+from .statistics_shown import MEANINGS, STATISTICS, Statistic, interval, number, present
 
 __all__ = ["make_figures", "make_page"]
 
 EXTREMES = 20  # classes at either end that are named when there are too many to name all
 WITH_IMAGES = 4  # classes at either end whose images are shown
-_IN_PANELS = ("vendi", "recall", "coverage", "log_det_ratio", "participation_ratio", "overshoot", "mean_shift")
+_IN_PANELS = ("vendi", "recall", "coverage", "log_det_ratio", "participation_ratio", "overshoot")
+_PNG_DPI, _SCREEN_DPI = 160, 100
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,10 @@ def make_figures(comparison: Comparison) -> dict[str, bytes]:
         drawn["extreme_classes"] = plots.class_forest(reports, ends)
     if comparison.first.pooled.directional_ratios:
         drawn["directions"] = plots.directions(reports)
-    panels = [statistic for statistic in present(reports.values()) if statistic.field in _IN_PANELS]
+    shown = {statistic.field: statistic for statistic in present(reports.values())}
+    panels = [shown[field] for field in _IN_PANELS if field in shown]
     drawn["statistics"] = plots.set_panels(reports, panels)
-    return {name: html.figure_png(figure) for name, figure in drawn.items()}
+    return {name: html.figure_png(figure, dpi=_PNG_DPI) for name, figure in drawn.items()}
 
 
 def make_page(comparison: Comparison, pictures: dict[str, bytes], command: str) -> str:
@@ -65,21 +67,18 @@ def make_page(comparison: Comparison, pictures: dict[str, bytes], command: str) 
     statistics = present(reports.values())
     few = ranked if len(ranked) <= plots.FOREST_CLASSES else [*ranked[:EXTREMES], *ranked[-EXTREMES:]]
     with_images = ranked if len(ranked) <= 10 else [*ranked[:WITH_IMAGES], *ranked[-WITH_IMAGES:]]
-    titles = {statistic.title for statistic in statistics}
-    unused = {statistic.title for statistic in _all_statistics()} - titles
+    not_measured = {statistic.title for statistic in STATISTICS} - {statistic.title for statistic in statistics}
     return html.render(
         "compare.html",
         title=f"kdist: {', '.join(reports)} against {comparison.real.path}",
         comparison=comparison,
         summary=comparison.summary(),
-        statistics=statistics,
-        reference=[_reference(comparison, statistic) for statistic in statistics],
-        rows=[(name, _set_cells(comparison, name, statistics)) for name in reports],
-        pictures={name: html.png_uri(png) for name, png in pictures.items()},
+        rows=_rows(comparison, statistics),
+        pictures={name: (html.png_uri(png), _shown_width(png)) for name, png in pictures.items()},
         galleries=gallery(comparison, with_images),
         ranked=ranked,
         class_rows=[_class_row(comparison, entry) for entry in few],
-        meanings=[(title, note) for title, note in MEANINGS if title not in unused],
+        meanings=[(title, note) for title, note in MEANINGS if title not in not_measured],
         number=number,
         interval=interval,
         versions=versions(),
@@ -87,10 +86,39 @@ def make_page(comparison: Comparison, pictures: dict[str, bytes], command: str) 
     )
 
 
-def _all_statistics() -> Sequence[Statistic]:
-    from .statistics_shown import STATISTICS
+def _shown_width(png: bytes) -> int:
+    """CSS pixels: all figures at the same scale, so that their letters are of one size."""
+    return round(int.from_bytes(png[16:20], "big") * _SCREEN_DPI / _PNG_DPI)
 
-    return STATISTICS
+
+def _rows(comparison: Comparison, statistics: Sequence[Statistic]) -> list[tuple[str, list[Cell]]]:
+    """A row per number: what real data give, then each generated set."""
+    reports = list(comparison.reports.values())
+    tested, count = comparison.settings["resamples"], comparison.first.pooled.n_classes
+    rows = [
+        (
+            statistic.title,
+            [
+                _reference(comparison, statistic),
+                *(_cell(statistic.of(report.pooled), statistic.form) for report in reports),
+            ],
+        )
+        for statistic in statistics
+    ]
+    extra = []
+    if len(reports) > 1:
+        paired = [comparison.against_first.get(name) for name in comparison.reports]
+        cells = [Cell("") if entry is None else _cell(entry.ratio, ".2f") for entry in paired]
+        extra.append((f"variance against {comparison.fakes[0].name}", [Cell(""), *cells]))
+    if tested:
+        shrunk = [Cell(f"{report.pooled.shrunk} of {count}") for report in reports]
+        widened = [Cell(f"{report.pooled.widened} of {count}") for report in reports]
+        extra += [("classes shrunk", [Cell(""), *shrunk]), ("classes widened", [Cell(""), *widened])]
+    rows[1:1] = extra
+    if all(report.pooled.fid_mean is not None for report in reports):
+        fid = [(report.pooled.fid_mean or 0.0) + (report.pooled.fid_covariance or 0.0) for report in reports]
+        rows.append(("FID on these features", [Cell(""), *(Cell(number(value, ".3g")) for value in fid)]))
+    return rows
 
 
 def _reference(comparison: Comparison, statistic: Statistic) -> Cell:
@@ -102,17 +130,6 @@ def _reference(comparison: Comparison, statistic: Statistic) -> Cell:
     if estimate is None or estimate.floor is None:
         return Cell("" if statistic.ideal is None else format(statistic.ideal, "g"))
     return _cell(estimate.floor, statistic.form)
-
-
-def _set_cells(comparison: Comparison, name: str, statistics: Sequence[Statistic]) -> list[Cell]:
-    pooled = comparison.reports[name].pooled
-    cells = [_cell(statistic.of(pooled), statistic.form) for statistic in statistics]
-    fid = None if pooled.fid_mean is None else pooled.fid_mean + (pooled.fid_covariance or 0.0)
-    tested = comparison.reports[name].settings["resamples"]
-    counts = [Cell(f"{count} of {pooled.n_classes}" if tested else "–") for count in (pooled.shrunk, pooled.widened)]
-    paired = comparison.against_first.get(name)
-    against = Cell("") if paired is None else _cell(paired.ratio, ".2f")
-    return [*counts, *cells, Cell(number(fid, ".3g")), against]
 
 
 def _class_row(comparison: Comparison, entry: ClassDistortion) -> tuple[ClassDistortion, list[Cell]]:

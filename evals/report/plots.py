@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["FOREST_CLASSES", "class_curve", "class_forest", "directions", "set_panels"]
 
 FOREST_CLASSES = 40  # as many rows as can be read in one picture
-_REAL = {"color": "0.88", "linewidth": 0, "zorder": 0}
+_REAL: dict[str, Any] = {"color": "0.88", "linewidth": 1.2, "zorder": 0}  # the line shows a band of no width
 
 
 def class_forest(reports: Mapping[str, DistortionReport], columns: Mapping[str, Sequence[ClassDistortion]]) -> Figure:
@@ -37,7 +37,7 @@ def class_forest(reports: Mapping[str, DistortionReport], columns: Mapping[str, 
     rows = max(map(len, columns.values()))
     step = 0.13 * len(reports) + 0.14
     figure, axes = plt.subplots(
-        1, len(columns), figsize=(4.6 * len(columns) + 0.6, rows * step + 1.5), sharex=True, squeeze=False,
+        1, len(columns), figsize=(5.2 * len(columns) + 0.6, rows * step + 1.5), sharex=True, squeeze=False,
         layout="constrained",
     )  # fmt: skip
     offsets = np.linspace(-0.3, 0.3, len(reports)) if len(reports) > 1 else np.zeros(1)
@@ -147,10 +147,9 @@ def set_panels(reports: Mapping[str, DistortionReport], statistics: Sequence[Sta
             if estimate is None or not math.isfinite(estimate):
                 continue
             if estimate.floor is not None:
-                ends = estimate.floor.interval
-                if not math.isfinite(ends[0]) or ends[1] == ends[0]:
-                    ends = (estimate.floor, estimate.floor)
-                ax.fill_betweenx([row - 0.45, row + 0.45], *ends, **{**_REAL, "linewidth": 1.5, "edgecolor": "0.75"})
+                floor = estimate.floor
+                ends = floor.interval if math.isfinite(floor.lo) else (floor, floor)
+                ax.fill_betweenx([row - 0.45, row + 0.45], *ends, **_REAL)
             bar = None if math.isnan(estimate.lo) else [[estimate - estimate.lo], [estimate.hi - estimate]]
             ax.errorbar(float(estimate), row, xerr=bar, fmt=marker, color=colour, markersize=5, linewidth=1.2)
         if statistic.ideal is not None:
@@ -166,8 +165,10 @@ def set_panels(reports: Mapping[str, DistortionReport], statistics: Sequence[Sta
 
 
 def _legend(figure: Figure, ax: Axes) -> None:
+    """Above the axes, in as many columns as the names leave room for."""
     handles, labels = ax.get_legend_handles_labels()
-    columns = 1 if max(map(len, labels)) > 45 else 2 if max(map(len, labels)) > 28 else 4
+    width = 0.07 * max(map(len, labels)) + 0.6  # inches of one entry at this font size
+    columns = max(1, int(figure.get_figwidth() // width))
     figure.legend(handles, labels, loc="outside upper left", frameon=False, fontsize=8.5, ncols=columns)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Collection
 
 from ..estimates import Estimate
 from ..records import ClassDistortion, DistortionReport, PooledDistortion
@@ -46,7 +46,7 @@ STATISTICS: tuple[Statistic, ...] = (
         ideal=1.0,
     ),
     Statistic(
-        "trace_ratio_correct", "… if recognised", ".2f",
+        "trace_ratio_correct", "variance, recognised", ".2f",
         "Variance kept among the samples that a classifier puts in their class: what is left of the shrinkage when "
         "the mere removal of misdrawn samples does not count.",
         ideal=1.0,
@@ -169,14 +169,13 @@ def interval(estimate: Estimate | None, form: str) -> str:
     return f"[{number(estimate.lo, form)}, {number(estimate.hi, form)}]"
 
 
-def percent(value: float) -> str:
-    """A share in whole percents, finer near the ends."""
-    return "–" if not math.isfinite(value) else f"{100 * value:.0f} %"
+def percent(value: float, digits: int = 0) -> str:
+    """A share in percents."""
+    return f"{100 * value:.{digits}f} %" if math.isfinite(value) else "–"
 
 
-def present(reports: Any) -> list[Statistic]:
+def present(reports: Collection[DistortionReport]) -> list[Statistic]:
     """The statistics that every one of these reports has and that are defined in one of them at least."""
-    reports: list[DistortionReport] = list(reports)
     return [
         statistic
         for statistic in STATISTICS
