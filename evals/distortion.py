@@ -11,6 +11,7 @@ The headline definitions follow Ventura et al., *Emergence of Distortions in Hig
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -201,6 +202,12 @@ def measure(
         "neighbours": neighbours,
     }
     notes = _report_warnings(records)
+    if resamples and len(records) > (1 - confidence) * (resamples + 1):
+        needed = math.ceil(len(records) / (1 - confidence))
+        notes.append(
+            f"{resamples} resamples cannot single out one class of {len(records)} (its least q-value is "
+            f"{len(records) / (resamples + 1):.2g}); {needed} can, fewer suffice where many classes are distorted"
+        )
     if subspace and not bases:
         notes.append("a single class leaves none to take held-out directions from: pass basis= for directional ratios")
     return DistortionReport(records, pooled, notes, settings)

@@ -225,6 +225,12 @@ def test_warnings_for_tiny_and_unequal_numbers() -> None:
     assert any(note.startswith("fewer than 20 samples: 1 of 5 classes (a)") for note in report.warnings)
 
 
+def test_warning_when_resamples_cannot_reach_significance() -> None:
+    """The least p-value of 19 resamples is 0.05; over five classes a single one has a q-value of 0.25 at best."""
+    report = measure(samples(21), samples(22), LABELS, LABELS, resamples=19, splits=0)
+    assert any("one class of 5 (its least q-value is 0.25); 100 can" in note for note in report.warnings)
+
+
 def test_two_samples_a_class_give_values_without_intervals() -> None:
     labels = np.repeat(np.arange(K), 2)
     report = measure(samples(23, n=2), samples(24, n=2), labels, labels)
