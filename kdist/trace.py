@@ -199,7 +199,8 @@ class Trace:
             ax.set_ylabel(label)
         axes[-1].set_xscale("log")
         axes[-1].set_xlim(float(self.sigma.max()) * 1.1, float(self.sigma[self.sigma > 0].min()) / 1.1)
-        axes[-1].set_xlabel("sigma (sampling runs to the right); line: mean over the batch, band: its range")
+        axes[0].set_title("mean over the batch, and its range", fontsize=9)
+        axes[-1].set_xlabel("sigma (sampling runs to the right)")
         return figure
 
     def plot_callback(self, path: str | Path, *, every: int = 1) -> Callable[[dict[str, Any]], None]:
