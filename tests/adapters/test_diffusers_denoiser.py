@@ -242,6 +242,34 @@ def test_sdxl_conditions(sdxl_unet):
         denoiser(x, sigma, encoder_hidden_states=cond["encoder_hidden_states"])
 
 
+@pytest.mark.parametrize("xl", [False, True])
+def test_same_latents_as_the_whole_pipeline(tiny_models, xl):
+    """Text to latents: diffusers' pipeline with its own guidance, and the same by k-diffusion's Euler."""
+    scheduler = diffusers.EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1)
+    if xl:
+        pipe = diffusers.StableDiffusionXLPipeline(**tiny_models.sdxl_components(scheduler))
+    else:
+        pipe = tiny_models.stable_diffusion(scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    prompts, negative = ["a red dog", "a cat"], "blurred"
+    sigmas = scheduler_sigmas(scheduler, 6)
+    x = noise(2, 4, 8, 8) * sigmas[0]
+    scheduler.set_timesteps(6)
+    theirs = pipe(
+        prompts,
+        negative_prompt=[negative] * 2,
+        num_inference_steps=6,
+        guidance_scale=5.0,
+        latents=x / scheduler.init_noise_sigma,
+        output_type="latent",
+    ).images
+    cond, uncond = encode_prompts(pipe, prompts, negative_prompt=negative)
+    guided = kdist.guide(DiffusersDenoiser(pipe.unet, scheduler), 5.0, uncond=uncond)
+    with torch.no_grad():
+        ours = sample("euler", guided, x, sigmas, extra_args=cond)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)  # float32, latents start at 25
+
+
 def test_sd_conditions():
     cond, uncond = encode_prompts(Pipe(xl=False), ["a", "b", "c"])
     assert cond["encoder_hidden_states"].shape == uncond["encoder_hidden_states"].shape == (3, 5, 8)
