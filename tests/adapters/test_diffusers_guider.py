@@ -224,6 +224,8 @@ def test_bad_inputs():
         ScheduleGuidance(lambda sigma: 4.0)
     with pytest.raises(ValueError, match="upgrade kdist"):
         ScheduleGuidance({"kdist_schedule": 99, "type": "constant", "scale": 1.0})
+    with pytest.raises(ValueError, match=r"per-class.*kdist\.guide"):
+        started(kdist.PerClass({0: 4.0}))
     with pytest.raises(RuntimeError, match=r"pipe\.scheduler"):
         ScheduleGuidance(4.0).set_state(0, 5, torch.tensor(1.0))
     with pytest.raises(ValueError, match="negative_prompt"):
