@@ -9,6 +9,7 @@ from diffusers.modular_pipelines.stable_diffusion_xl.denoise import StableDiffus
 import kdist
 from kdist.adapters.diffusers import DiffusersDenoiser, ScheduleGuidance, scheduler_sigmas, sigma_of_timestep
 from kdist.compat import import_k_diffusion
+from kdist.schedules import PerClass
 
 K = import_k_diffusion()
 STEPS = 6
@@ -225,7 +226,7 @@ def test_bad_inputs():
     with pytest.raises(ValueError, match="upgrade kdist"):
         ScheduleGuidance({"kdist_schedule": 99, "type": "constant", "scale": 1.0})
     with pytest.raises(ValueError, match=r"per-class.*kdist\.guide"):
-        started(kdist.PerClass({0: 4.0}))
+        started(PerClass({0: 4.0}))
     with pytest.raises(RuntimeError, match=r"pipe\.scheduler"):
         ScheduleGuidance(4.0).set_state(0, 5, torch.tensor(1.0))
     with pytest.raises(ValueError, match="negative_prompt"):
