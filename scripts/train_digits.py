@@ -1,7 +1,7 @@
 """Train the shipped digits model: a class-conditional k-diffusion transformer on scikit-learn's 8x8 digits.
 
     python scripts/train_digits.py --out runs/digits             # resumes where it stopped
-    python scripts/train_digits.py --out runs/digits --export kdist/data/digits.safetensors
+    python scripts/train_digits.py --out runs/digits --export kdist/data/digits.safetensors --export-step 4000
 
 Every ``--eval-every`` steps the EMA model is sampled without guidance (dpmpp_2m, 20 steps) and judged: held-out
 loss, accuracy of a classifier fitted to real digits, mean trace ratio, distance to the nearest training image
@@ -110,9 +110,13 @@ def held_out_loss(model: Any, draws: int = 8) -> float:
     return total / draws
 
 
-def export(run: Path, target: Path) -> None:
+def export(run: Path, step: int | None, target: Path) -> None:
     """The EMA weights in float16 with the config in the metadata, as k-diffusion's tools expect it."""
-    weights = {name: tensor.half().contiguous() for name, tensor in load_file(run / "ema.safetensors").items()}
+    source = run / ("ema.safetensors" if step is None else f"ema-{step:06d}.safetensors")
+    if not source.exists():
+        kept = ", ".join(sorted(path.stem.removeprefix("ema-") for path in run.glob("ema-*.safetensors")))
+        raise typer.BadParameter(f"no weights {source}; steps kept there: {kept or 'none'}")
+    weights = {name: tensor.half().contiguous() for name, tensor in load_file(source).items()}
     config = json.loads((run / "config.json").read_text())
     target.parent.mkdir(parents=True, exist_ok=True)
     save_atomically(target, lambda path: save_file(weights, path, metadata={"config": json.dumps(config)}))
@@ -133,10 +137,11 @@ def main(
     seed: int = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice")] = 0,
     export_to: Annotated[Path | None, typer.Option("--export", help="only write the trained weights here")] = None,
+    export_step: Annotated[int | None, typer.Option(help="which step's weights  [default: the last]")] = None,
 ) -> None:
     """Train the digits model, or export a trained one."""
     if export_to is not None:
-        export(out, export_to)
+        export(out, export_step, export_to)
         return
     if threads:
         torch.set_num_threads(threads)

@@ -25,7 +25,6 @@ NOTES: Mapping[str, str] = {
     "interval.",
     "inside": "The same among the samples that the classifier puts in their class: what is left of the shrinkage when "
     "the mere removal of misdrawn samples does not count.",
-    "in features": "Variance kept in the feature space of the digits classifier instead of pixels.",
     "overshoot": "How far the class mean was pushed away from the mean of all digits, in units of their distance. 0 "
     "is right, positive is too far.",
     "accuracy": "Share of samples that a classifier, trained on real digits, recognises as the class asked for.",
@@ -55,16 +54,19 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
-    """The comparison for a terminal."""
+    """The comparison for a terminal of 80 columns."""
+    from rich import box
     from rich.table import Table
 
     first = outcomes[0].pixels.pooled
-    result = Table(title="each class of digits, under guidance", caption=_floor_line(outcomes), caption_justify="left")
-    result.add_column("schedule (scale 1 = conditional)", overflow="fold")
-    for column in ("variance kept", "inside", "in features", "overshoot", "accuracy", "separability", "calls"):
-        result.add_column(column, justify="right", no_wrap=True)
+    result = Table(
+        title="digits under guidance, mean over the ten classes", caption=_floor_line(outcomes), box=box.SIMPLE
+    )
+    result.add_column("guidance scale", overflow="fold")
+    for column in ("variance kept", "inside", "over-\nshoot", "accu-\nracy", "separa-\nbility", "calls"):
+        result.add_column(column, justify="right", no_wrap=True, vertical="bottom")
     result.add_row(
-        "real digits", "1", "1", "1", "0", _number(first.accuracy_real, ".3f"), f"{first.separability_real:.2f}", "",
+        "real digits", "1", "1", "0", _number(first.accuracy_real, ".3f"), f"{first.separability_real:.2f}", "",
         end_section=True,
     )  # fmt: skip
     for outcome in outcomes:
@@ -74,7 +76,6 @@ def table(outcomes: Sequence[Outcome]) -> Table:
             outcome.name,
             f"{ratio:.2f} [{ratio.lo:.2f}, {ratio.hi:.2f}]",
             _number(pooled.trace_ratio_correct, ".2f"),
-            f"{outcome.features.pooled.trace_ratio:.2f}",
             f"{pooled.overshoot:+.2f}",
             _number(pooled.accuracy, ".3f"),
             f"{pooled.separability:.2f}",

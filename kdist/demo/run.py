@@ -57,10 +57,20 @@ class Outcome:
 
 
 def display_name(schedule: Schedule) -> str:
-    """How tables and legends call a schedule."""
-    if isinstance(schedule, Constant):
-        return "no guidance" if schedule.scale == 1 else f"constant {schedule.scale:g}"
-    return str(schedule).replace(".0,", ",").removesuffix(".0")
+    """How tables and legends call a schedule: in words where they are short, else as ``parse`` reads it."""
+    match schedule:
+        case Constant(scale=1.0):
+            return "no guidance"
+        case Constant(scale):
+            return f"constant {scale:g}"
+        case Interval(scale, low, high, outside):
+            return f"{scale:g} for sigma {low:g} to {high:g}, else {outside:g}"
+        case LateNegative(scale, switch, late):
+            return f"{scale:g}, then {late:g} below sigma {switch:g}"
+        case NegativeWindow(scale, low, high, inside, after, ramp=0.0):
+            after = scale if after is None else after
+            return f"{scale:g}, {inside:g} for sigma {low:g} to {high:g}, then {after:g}"
+    return str(schedule)
 
 
 def network_calls(schedules: Sequence[Schedule], solver: str, sigmas: torch.Tensor) -> float | None:

@@ -1,0 +1,55 @@
+"""k-diffusion imports with the pins of our extra, beside any torch build; importing kdist stays light."""
+
+import subprocess
+import sys
+
+import pytest
+
+from kdist import compat
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+
+
+def test_k_diffusion_imports_in_a_fresh_process():
+    done = run(
+        "import warnings; warnings.simplefilter('error', UserWarning)\n"
+        "from kdist.compat import import_k_diffusion; print(import_k_diffusion().sampling.sample_heun.__name__)"
+    )
+    assert done.stdout.strip() == "sample_heun", done.stderr
+
+
+def test_importing_kdist_brings_torch_only():
+    heavy = [
+        "k_diffusion",
+        "torchvision",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "clip",
+        "wandb",
+        "kdist.theory",
+        "kdist.evals",
+    ]
+    done = run(f"import sys, kdist; print([name for name in {heavy!r} if name in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_repair_is_idempotent():
+    compat.repair_torchvision()
+    assert compat.repair_torchvision() is False
+
+
+def test_without_k_diffusion_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "k_diffusion", None)
+    with pytest.raises(ImportError, match=r"pip install 'kdist\[k-diffusion\]'"):
+        compat.import_k_diffusion()
+
+
+@pytest.mark.parametrize("folder", ["theory", "evals"])
+def test_the_top_level_folders_are_installed_inside_kdist(folder, tmp_path):
+    """Whatever the working directory: ``theory`` and ``evals`` are names that other distributions use."""
+    code = f"import kdist.{folder} as m; print(m.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.stdout.strip() == f"kdist.{folder}", done.stderr

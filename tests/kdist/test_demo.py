@@ -1,0 +1,94 @@
+"""``kdist demo``: the whole pipeline, from the shipped model to the report."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from kdist import digits
+from kdist.demo import run_demo
+from kdist.demo.report import summary
+from kdist.schedules import Constant, LateNegative
+
+
+def kdist(*args, cwd=None):
+    command = [sys.executable, "-m", "kdist.cli", *map(str, args)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, timeout=300, env={**os.environ, "COLUMNS": "200"}
+    )
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    return run_demo([Constant(1.0), Constant(4.0), LateNegative(4.0, 1.0)], per_class=30, resamples=20)
+
+
+def test_guidance_shrinks_and_a_negative_end_gives_back(outcomes):
+    """The paper's two statements, on the shipped network; the mean ratio's standard error is about 0.03."""
+    plain, constant, late = (outcome.pixels.pooled.trace_ratio for outcome in outcomes)
+    assert constant < plain - 0.1
+    assert late > constant + 0.1
+    assert [outcome.nfe for outcome in outcomes] == [20, 40, LateNegative(4.0, 1.0).nfe(digits.sigmas(20))]
+
+
+def test_same_noise_for_all_and_repeatable(outcomes):
+    again = run_demo([Constant(4.0)], per_class=30, resamples=0)[0]
+    # other batch mates and no random state in between: equal up to the order of float32 sums
+    assert (again.samples - outcomes[1].samples).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("solver", ["euler_ancestral", "dpmpp_2m_sde"])
+def test_stochastic_solvers_repeat_too(solver):
+    first, second = (run_demo([Constant(1.0)], per_class=2, resamples=0, steps=4, solver=solver)[0] for _ in range(2))
+    assert (first.samples == second.samples).all()
+
+
+def test_summary_names_both_ends(outcomes):
+    assert re.match(r"constant 4 keeps \d+% .*; 4, then 0 below sigma 1, .* keeps \d+%", summary(outcomes))
+
+
+def test_command_line_end_to_end(tmp_path):
+    done = kdist(
+        "demo", "--quick", "--per-class", 4, "--steps", 4, "--out", tmp_path / "out", "--solver", "heun",
+        "--schedule", "1", "--schedule", "late-negative:scale=3,sigma_switch=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "no guidance" in done.stdout
+    assert "3, then 0 below sigma 1" in done.stdout
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["schema"] == "kdist.demo/1"
+    assert results["schedules"][0]["nfe"] == 7  # Heun: 2 calls a step, 1 in the last
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "3, then 0 below sigma 1" in page
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)  # self-contained
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "results.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--schedule", "constnt:scale=3"], "unknown schedule 'constnt'"),
+        (["--schedule", "nan"], "scale must be finite"),
+        (["--solver", "hoin"], "unknown solver 'hoin'; known: euler"),
+        (["--device", "cuda:77"], "--device cuda:77 is not available"),
+        (["--stepps", "3"], "No such option"),
+        (["--per-class", "1"], "--per-class"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_2(options, message, tmp_path):
+    done = kdist("demo", "--out", tmp_path / "out", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unwritable_output_is_found_before_sampling(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    done = kdist("demo", "--out", blocked / "out")
+    assert done.returncode == 2
+    assert f"cannot write to --out {blocked / 'out'}" in done.stderr
+    assert "no guidance" not in done.stdout  # nothing was sampled
