@@ -123,7 +123,7 @@ def rescaled(
         rule: makes the guided prediction.
     """
     guided = rule(cond, uncond, scale, x, sigma)
-    wanted, spread = (_flat(prediction).std(1, correction=0) for prediction in (cond, guided))
+    wanted, spread = (flat(prediction).std(1, correction=0) for prediction in (cond, guided))
     # a prediction without any contrast has none to rescale
     ratio = torch.where(spread > 0, wanted / spread, 1).view_as(scale)
     return (guided * (1 + phi * (ratio - 1))).to(cond.dtype)
@@ -151,7 +151,7 @@ def projected(
         norm_threshold: ``cond - uncond`` is shortened to this L2 norm per sample (in units of the data); None leaves
             it as it is.
     """
-    onto, difference = _flat(cond), _flat(cond) - _flat(uncond)
+    onto, difference = flat(cond), flat(cond) - flat(uncond)
     if norm_threshold is not None:
         if norm_threshold <= 0:
             raise ValueError(f"projected: norm_threshold must be above 0, or None for no limit; got {norm_threshold}")
@@ -171,7 +171,7 @@ def zero_star(
     0). The paper projects velocities: ``partial(on_noise, rule=zero_star)``. The prediction that it sets to zero in
     the first steps is left out, as that depends on a step count.
     """
-    multiple = _along(_flat(cond), _flat(uncond)).view_as(cond)
+    multiple = _along(flat(cond), flat(uncond)).view_as(cond)
     return linear(cond, multiple, scale, x, sigma)
 
 
@@ -198,7 +198,7 @@ def thresholded(
         limit: largest absolute value of the data.
         rule: makes the guided prediction.
     """
-    guided = _flat(rule(cond, uncond, scale, x, sigma))
+    guided = flat(rule(cond, uncond, scale, x, sigma))
     size = guided.abs().quantile(quantile, dim=1, keepdim=True).clamp_min(limit)
     return (guided.clamp(-size, size) * (limit / size)).view_as(cond).to(cond.dtype)
 
@@ -216,10 +216,10 @@ def on_noise(
     return (x - rule(x - cond, x - uncond, scale, x, sigma)).to(cond.dtype)
 
 
-def _flat(prediction: torch.Tensor) -> torch.Tensor:
+def flat(prediction: torch.Tensor) -> torch.Tensor:
     """(N, elements of a sample), at least float32: sums over a sample overflow in half precision."""
     wide = prediction if prediction.dtype in (torch.float32, torch.float64) else prediction.float()
-    return wide.reshape(len(wide), -1)
+    return wide.unsqueeze(-1).flatten(1)  # a sample may be one number, a batch may be empty
 
 
 def _along(vectors: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:

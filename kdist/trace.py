@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
+from .rules import flat
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -153,7 +155,7 @@ class Trace:
         for _ in range(self._probes):
             signs = torch.randint(0, 2, x.shape, generator=self._generator) * 2 - 1
             probe = signs.to(x)
-            total += (probe * self._derivative(term, x, sigma, probe)).flatten(1).double().sum(1)
+            total += flat(probe * self._derivative(term, x, sigma, probe)).double().sum(1)
         return total / self._probes
 
     def _derivative(
@@ -217,5 +219,4 @@ class Trace:
 
 def _norm(values: torch.Tensor) -> torch.Tensor:
     """L2 norm of each row, at least in float32."""
-    wide = values if values.dtype in (torch.float32, torch.float64) else values.float()
-    return torch.linalg.vector_norm(wide.reshape(len(wide), -1), dim=1)
+    return torch.linalg.vector_norm(flat(values), dim=1)

@@ -176,6 +176,27 @@ def test_scale_norm_and_share():
     torch.testing.assert_close(trace.share[0], expected / (x - denoised).norm(dim=1))
 
 
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (2, 1, 4, 4), (0, 3)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_any_shape_and_dtype(shape, dtype):
+    """tanh(x), twice for the class: with scale 3 the guidance term is 2 tanh(x), its divergence 2 / cosh(1)^2 each."""
+
+    def model(x, sigma, class_cond):
+        return torch.tanh(x) * (2 - class_cond).view(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+
+    guided = kdist.guide(model, 3.0, uncond=UNCOND)
+    x, y = torch.ones(shape, dtype=dtype), torch.zeros(shape[0], dtype=torch.int64)
+    with guided.trace(log_volume=True) as trace:
+        guided(x, torch.ones(shape[0], dtype=dtype), class_cond=y)
+        torch.func.jvp(lambda x: guided(x, torch.ones(shape[0], dtype=dtype), class_cond=y), (x,), (x,))
+    assert len(trace) == 1  # calls inside a transform have no values to record
+    size = x[:1].numel()
+    expected = torch.full((1, shape[0]), 2 * size / math.cosh(1) ** 2, dtype=torch.float64)
+    torch.testing.assert_close(trace.divergence, expected, rtol=20 * torch.finfo(dtype).eps, atol=0)
+    norm = torch.full((1, shape[0]), 2 * math.tanh(1) * math.sqrt(size), dtype=torch.float64)
+    torch.testing.assert_close(trace.norm, norm, rtol=20 * torch.finfo(dtype).eps, atol=0)
+
+
 @pytest.mark.parametrize("rule", [None, projected])
 @pytest.mark.parametrize("solver", ["euler_ancestral", "heun", "dpmpp_sde"])
 def test_tracing_changes_nothing_and_leaves_nothing(solver, rule):
