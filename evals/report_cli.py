@@ -28,7 +28,7 @@ UnknownWeights = Annotated[
 Range = Annotated[str | None, typer.Option("--value-range", help="black,white of float images in .npz, e.g. -1,1")]
 Cache = Annotated[Path | None, typer.Option(help="folder for features of images  [default: the user's cache folder]")]
 Device = Annotated[str, typer.Option(help="for features: auto, cpu, cuda, ...")]
-Seed = Annotated[int, typer.Option(help="of permutations and splits")]
+Seed = Annotated[int, typer.Option(help="of permutations and splits", min=0)]
 Resamples = Annotated[
     int | None,
     typer.Option(help="permutations and real-against-real splits per class  [default: 999; 99 with --quick]", min=0),
@@ -116,7 +116,7 @@ def _run(
 
     from .features_cli import parse_limits
     from .report import compare_sets, open_sets, prepare_output, write_report
-    from .report.table import class_table, comparison_table, measure_table, variance_line
+    from .report.table import print_tables
 
     prepare_output(out)
     console, notes = Console(), Console(stderr=True)
@@ -146,10 +146,7 @@ def _run(
         )
         status.update("writing the report")
         write_report(out, comparison, command=shlex.join(["kdist", *sys.argv[1:]]))
-    console.print(comparison_table(comparison) if len(fakes) > 1 else measure_table(comparison))
-    if len(fakes) == 1 and comparison.settings["resamples"]:
-        console.print(variance_line(comparison), highlight=False)
-    console.print(class_table(comparison))
+    print_tables(comparison, console)
     for warning in comparison.warnings:
         notes.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
     for sentence in comparison.summary():

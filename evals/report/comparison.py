@@ -197,7 +197,7 @@ def _restrict(features: Features, labels: Sequence[int]) -> Features:
 
 def _resolution(n_classes: int, resamples: int) -> list[str]:
     """Permutation p-values are at least 1 / (resamples + 1): how many classes that takes to be significant."""
-    least = math.floor(n_classes / (resamples + 1) / 0.05) + 1 if resamples else 1
+    least = 20 * n_classes // (resamples + 1) + 1 if resamples else 1  # 20: one over the false discovery rate
     if least == 1:
         return []
     return [

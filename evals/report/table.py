@@ -9,9 +9,10 @@ from .comparison import Comparison, fidelity
 from .statistics_shown import interval, number, present
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
-__all__ = ["class_table", "comparison_table", "measure_table"]
+__all__ = ["class_table", "comparison_table", "measure_table", "print_tables"]
 
 FEW = 5  # classes at either end of the ranking
 
@@ -39,6 +40,9 @@ def measure_table(comparison: Comparison) -> Table:
             p_value,
             style="bold" if statistic.field == "trace_ratio" else None,
         )
+    if report.settings["resamples"]:
+        for title, count in (("classes shrunk", pooled.shrunk), ("classes widened", pooled.widened)):
+            table.add_row(title, str(count), f"of {pooled.n_classes}", "", "")
     if pooled.fid_mean is not None and pooled.fid_covariance is not None:
         table.add_row("FID on these features", number(pooled.fid_mean + pooled.fid_covariance, ".3g"), "", "", "")
     return table
@@ -47,9 +51,9 @@ def measure_table(comparison: Comparison) -> Table:
 def comparison_table(comparison: Comparison) -> Table:
     """Several generated sets: a set a row."""
     first = comparison.first.pooled
-    table = _table(f"mean over {first.n_classes} classes, against {comparison.real.path}")
-    table.add_column("", overflow="fold", max_width=22)
-    judge = "accu-\nracy" if first.accuracy is not None else "neighb.\naccur."
+    table = _table(f"mean over {first.n_classes} classes, against {comparison.real.path}", gap=0)
+    table.add_column("", overflow="fold", min_width=12, max_width=30)
+    judge = "accu-\nracy" if first.accuracy is not None else "k-NN\nacc."
     for title in (
         "variance\nkept [95 %]",
         "over-\nshoot",
@@ -113,17 +117,19 @@ def class_table(comparison: Comparison) -> Table:
     return table
 
 
-def variance_line(comparison: Comparison) -> str:
-    """One line on shrunk and widened classes, for one generated set."""
-    pooled = comparison.first.pooled
-    return (
-        f"{pooled.shrunk} of {pooled.n_classes} classes significantly shrunk, {pooled.widened} widened "
-        f"(false discovery rate 5 %)"
+def print_tables(comparison: Comparison, console: Console) -> None:
+    """Both tables that suit the number of generated sets."""
+    console.print(
+        comparison_table(comparison) if len(comparison.reports) > 1 else measure_table(comparison), markup=False
     )
+    console.print(class_table(comparison), markup=False)
 
 
-def _table(title: str) -> Table:
+def _table(title: str, *, gap: int = 1) -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
+    return Table(
+        title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, gap, 0, 0)
+    )
