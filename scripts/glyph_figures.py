@@ -19,6 +19,7 @@ __all__ = ["distortion_figure", "sample_figure"]
 # Okabe and Ito's colours, told apart by the colour-blind
 COLOURS = {"1.5": "#56B4E9", "2": "#0072B2", "4": "#D55E00", "window": "#009E73", "late": "#CC79A7"}
 MARKERS = {"1.5": "o", "2": "s", "4": "^", "window": "D", "late": "v"}
+PREDICTED = ("2", "4")  # drawn for these only; all of them are in the JSON
 NAMES = {"window": "3, none for 0.3 < σ < 1", "late": "3 above σ = 1, then none"}
 SOLVERS = {"dpmpp_2m": "DPM-Solver++(2M)", "euler_ancestral": "Euler ancestral"}
 QUANTITIES = {"overshoot": "overshoot", "trace_ratio": "trace ratio inside the class", "accuracy": "accuracy among P"}
@@ -27,17 +28,19 @@ QUANTITIES = {"overshoot": "overshoot", "trace_ratio": "trace ratio inside the c
 def distortion_figure(data: Mapping[str, Any], path: Path) -> None:
     """Figure F8 from the numbers in ``docs/data/glyphs.json``: a row per solver, a column per quantity."""
     used = [solver for solver in SOLVERS if any(row["solver"] == solver for row in data["network"])]
-    figure, axes = plt.subplots(len(used), 3, figsize=(11, 3.4 * len(used) + 0.9), sharex=True, squeeze=False)
+    figure, axes = plt.subplots(len(used), 3, figsize=(11, 3.3 * len(used) + 0.9), sharex=True, squeeze=False)
     for line, solver in zip(axes, used, strict=True):
         for axis, quantity in zip(line, QUANTITIES, strict=True):
             _draw_panel(axis, data, solver, quantity)
+    for line in axes:
+        line[1].set_ylim(0, None)
     for axis in axes[-1]:
         axis.set_xlabel("classes of the unconditional branch, P")
     handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     for label, dashes in (("exact mixture of the images", "--"), ("mean field, α = log P / d_eff", ":")):
         handles[label] = plt.Line2D([], [], color="k", ls=dashes, lw=1.1)
     figure.legend(list(handles.values()), list(handles), loc="lower center", ncols=4, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.12 if len(used) > 1 else 0.2, 1, 1))
+    figure.tight_layout(rect=(0, 0.7 / figure.get_figheight(), 1, 1))
     _save(figure, path)
 
 
@@ -57,7 +60,7 @@ def _draw_panel(axis: Any, data: Mapping[str, Any], solver: str, quantity: str) 
         if quantity == "accuracy":
             continue
         for source, dashes in (("empirical", "--"), ("mean_field", ":")):
-            predicted = rows(data["theory"][source], name)
+            predicted = rows(data["theory"][source], name) if name in PREDICTED else []
             y = [np.ravel(r[quantity])[0] for r in predicted]
             axis.plot([r["set"] for r in predicted], y, dashes, color=colour, lw=1.1)
     for plain in rows(data["network"], "1"):
