@@ -166,12 +166,13 @@ def main(
                     "point": asdict(point),
                     "count": point.count,
                     "measured": measured,
-                    "mean_field": predicted(point),
-                    "at_d": predicted(point, point.d),
                     "seconds": seconds,
                 }
                 write(file, list(done.values()))
             progress.advance(task, point.count)
+    for point in points:  # always anew: a change of the theory needs no new simulation
+        done[point.key] |= {"mean_field": predicted(point), "at_d": predicted(point, point.d)}
+    write(file, list(done.values()))
     results = [done[p.key] for p in points]
     draw_approach(results, figures / "phase_transition.png")
     draw_diagram(figures / "phase_transition_map.png", cells=12 if quick else 50)

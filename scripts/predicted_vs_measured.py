@@ -10,6 +10,7 @@ network. Each is judged against its own undistorted class law: the pair, the mix
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -120,6 +121,7 @@ def main(
     for width in (0.1, 0.3):
         model = GaussianMixtureDenoiser.empirical(x, y, width)
         models[f"empirical-{width}"] = (model, real_reference(x, y, width**2))
+    weights = hashlib.sha256(digits.MODEL_PATH.read_bytes()).hexdigest()
     models["network"] = (digits.load_model(), real_reference(x, y))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GuidanceWidensWarning)
@@ -138,7 +140,14 @@ def main(
                 row = {"schedule": text, "rung": name, **distortion_of(made, classes, reference)}
                 results.append({**row, "seconds": round(time.perf_counter() - began, 1)})
                 progress.advance(task)
-    setting = {"solver": SOLVER, "steps": STEPS, "per_class": per_class, "seed": seed, "real": "train split"}
+    setting: dict[str, Any] = {
+        "solver": SOLVER,
+        "steps": STEPS,
+        "per_class": per_class,
+        "seed": seed,
+        "real": "train split",
+    }
+    setting["weights_sha256"] = weights
     versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "scikit-learn", "k-diffusion")}
     data = out / "data" / "predicted_vs_measured.json"
     data.parent.mkdir(parents=True, exist_ok=True)
@@ -172,8 +181,8 @@ def page(results: list[dict[str, Any]], setting: dict[str, Any]) -> str:
     return f"""# Predicted against measured: the digits
 
 `python scripts/predicted_vs_measured.py {options}` ({setting["solver"]}, {setting["steps"]} steps, sigma
-{digits.SIGMA_MAX:g} to {digits.SIGMA_MIN:g}; {setting["per_class"]} samples of each class; data in
-[data/predicted_vs_measured.json](data/predicted_vs_measured.json)).
+{digits.SIGMA_MAX:g} to {digits.SIGMA_MIN:g}; {setting["per_class"]} samples of each class; data, versions and the
+weights' SHA-256 in [data/predicted_vs_measured.json](data/predicted_vs_measured.json)).
 
 Trace ratio / overshoot, averaged over the ten classes. Each rung is judged against its own undistorted class law: the
 pair's, the mixture's, or the training images'. In brackets the standard error of the last digits; that of the
