@@ -5,6 +5,7 @@ Bad input is a ValueError, OSError or ImportError, which the ``kdist`` command s
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -133,6 +134,8 @@ def _run(
         max_bad=max_bad,
         progress=True,
     )
+    if os.environ.get("RANK", "0") != "0":  # under accelerate launch all processes extract, one measures
+        return
     options = {"splits": 4, "neighbour_queries": 500, "fid": False} if quick else {}
     with notes.status("measuring") as status:
         comparison = compare_sets(

@@ -161,6 +161,7 @@ def set_panels(reports: Mapping[str, DistortionReport], statistics: Sequence[Sta
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes.flat[len(statistics) :]:
         ax.set_visible(False)
+    figure.get_layout_engine().set(hspace=0.08)  # type: ignore[union-attr, call-arg]
     return figure
 
 

@@ -3,6 +3,7 @@
 import base64
 import csv
 import dataclasses
+import errno
 import io
 import json
 import re
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from kdist.evals import measure
+from kdist.evals import cache, measure
 from kdist.evals.feature_set import Features
 from kdist.evals.records import PooledDistortion
 from kdist.evals.report import MeasuredSet, compare_sets, paired_ratio, write_report
@@ -277,6 +278,22 @@ def test_numbers_survive_a_failure_of_the_pictures(comparison, tmp_path, monkeyp
         write_report(tmp_path, comparison, command="")
     assert json.loads((tmp_path / "results.json").read_text())["summary"] == comparison.summary()
     assert (tmp_path / "report.html").read_text() == "the previous one"
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_full_disk(comparison, tmp_path, monkeypatch):
+    real_write = cache._write
+
+    def full(path, data):
+        if path.name.startswith("classes.png"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real_write(path, data)
+
+    monkeypatch.setattr(cache, "_write", full)
+    with pytest.raises(OSError, match=r"no space left for .*classes\.png"):
+        write_report(tmp_path, comparison, command="")
+    assert json.loads((tmp_path / "results.json").read_text())["schema"] == "kdist.report/1"
+    assert not (tmp_path / "report.html").exists()
     assert not list(tmp_path.glob("*.partial"))
 
 

@@ -153,6 +153,14 @@ def test_bad_images_are_named(run, tmp_path, real_digits):
     assert "more than max_bad=0" in str(result.exception)
 
 
+def test_other_processes_write_nothing(run, tmp_path, monkeypatch):
+    for name, seed in (("real.npz", 0), ("fake.npz", 1)):
+        write_features(tmp_path / name, seed=seed)
+    monkeypatch.setenv("RANK", "1")
+    assert run("measure", "real.npz", "fake.npz", "--quick", "--out", "out").exit_code == 0
+    assert not list((tmp_path / "out").iterdir())
+
+
 # -- bad input -----------------------------------------------------------------------------------------------------
 
 
