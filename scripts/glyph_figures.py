@@ -1,4 +1,4 @@
-"""Figures of the glyph experiment: distortion against the number of classes (F8), and the samples themselves."""
+"""Figures and tables of the glyph experiment: distortion against the number of classes (F8), samples, numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 
-__all__ = ["distortion_figure", "sample_figure"]
+__all__ = ["distortion_figure", "sample_figure", "tables"]
 
 # Okabe and Ito's colours, told apart by the colour-blind
 COLOURS = {"1.5": "#56B4E9", "2": "#0072B2", "4": "#D55E00", "window": "#009E73", "late": "#CC79A7"}
@@ -90,6 +90,31 @@ def sample_figure(
         axis.set_axis_off()
     figure.tight_layout()
     _save(figure, path)
+
+
+def tables(data: Mapping[str, Any]) -> str:
+    """The numbers as Markdown: null tokens, largest set against smallest, everything."""
+    sets = data["sets"]
+    lines = ["| null token | own set: generated (real) | trace ratio |", "| --- | --- | --- |"]
+    for row in data["null_check"]:
+        own = [row[law][str(row["set"])][0] for law in ("generated", "real")]
+        lines.append(f"| {row['set']} | {own[0]:.2f} ({own[1]:.2f}) | {row['trace_ratio']:.2f} |")
+    lines += ["", f"| solver | scale | overshoot, {sets[-1]} less {sets[0]} | log trace ratio, the same |"]
+    lines += ["| --- | --- | --- | --- |"]
+    for row in data["paired"]:
+        cells = [f"{value:+.3f} [{low:+.3f}, {high:+.3f}]" for value, low, high in (row["overshoot"], row["log_trace"])]
+        lines.append(
+            f"| {SOLVERS[row['solver']]} | {NAMES.get(row['schedule'], row['schedule'])} | {' | '.join(cells)} |"
+        )
+    lines += ["", "| solver | scale | P | overshoot | trace ratio | the same, correct samples | accuracy among P |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+    for row in data["network"]:
+        names = ("overshoot", "trace_ratio", "trace_ratio_correct")
+        cells = ["{:.2f} [{:.2f}, {:.2f}]".format(*row[name]) for name in names]
+        cells.append(", ".join(f"{share[0]:.2f}" for share in row["accuracy"].values()))
+        first = [SOLVERS[row["solver"]], NAMES.get(row["schedule"], row["schedule"]), str(row["set"] or "any")]
+        lines.append(f"| {' | '.join(first + cells)} |")
+    return "\n".join(lines)
 
 
 def _save(figure: Any, path: Path) -> None:

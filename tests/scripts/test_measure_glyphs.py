@@ -174,6 +174,19 @@ def test_schedules_in_other_units():
     assert (window.scale, window.sigma_lo, window.sigma_hi) == (3.0, 0.15, 0.5)
 
 
+def test_observations_and_predictions_fit_together(plan, real, tmp_path, monkeypatch):
+    found = measure_glyphs.observe(plan, real, real, (2, 4), (4, 5))
+    assert len(found["network"]) == 2 * (1 + 5 * 2)  # scale 1 needs no set
+    assert [row["schedule"] for row in found["paired"]] == 2 * list(measure_glyphs.SCHEDULES)[1:]
+    monkeypatch.setattr(glyph_theory, "WIDTH", SPREAD)
+    monkeypatch.setattr(
+        measure_glyphs.Plan, "samples", lambda self, *_: torch.zeros(len(self.labels), *SHAPE).normal_()
+    )
+    theory = measure_glyphs.predict(real, real.first(2), (2, 4), tmp_path, per_class=5, seed=0)
+    settings = {(row["schedule"], row["set"]) for row in theory["empirical"]}
+    assert settings == {("1", 0)} | {(name, classes) for name in ("1.5", "2", "4") for classes in (2, 4)}
+
+
 def test_the_sample_figure_shows_every_law(tmp_path, real):
     x = glyphs.to_model(real.images)
     sizes = []
@@ -184,18 +197,23 @@ def test_the_sample_figure_shows_every_law(tmp_path, real):
 
 
 def test_the_figure_is_drawn_from_the_numbers_alone(tmp_path):
-    cell = {"overshoot": [0.2, 0.1, 0.3], "trace_ratio": [0.9, 0.8, 1.0]}
+    cell = {"overshoot": [0.2, 0.1, 0.3], "trace_ratio": [0.9, 0.8, 1.0], "trace_ratio_correct": [0.7, 0.6, 0.8]}
     floors = {"overshoot_floor": [-0.1, 0.1], "trace_ratio_floor": [0.9, 1.1]}
     share = {"2": [0.9, 0.8, 0.95], "4": [0.8, 0.7, 0.9]}
     rows = [{"solver": "dpmpp_2m", "schedule": "2", "set": p, "accuracy": share, **cell, **floors} for p in (2, 4)]
     plain = rows[0] | {"schedule": "1", "set": 0, "accuracy_real": share}
     theory = [{"solver": "dpmpp_2m", "schedule": "2", "set": p, "overshoot": 0.1, "trace_ratio": 0.9} for p in (2, 4)]
-    data = {"sets": [2, 4], "network": [plain, *rows], "theory": {"empirical": theory, "mean_field": theory}}
+    checked = [{"set": 2, "generated": share, "real": share, "trace_ratio": 1.0}]
+    paired = [{"solver": "dpmpp_2m", "schedule": "2", "overshoot": [0.1, 0.0, 0.2], "log_trace": [-0.1, -0.2, 0.0]}]
+    predicted = {"empirical": theory, "mean_field": theory}
+    data = {"sets": [2, 4], "network": [plain, *rows], "null_check": checked, "paired": paired, "theory": predicted}
     (tmp_path / "d.json").write_text(json.dumps(data))
     app = typer.Typer()
     app.command()(measure_glyphs.main)
     arguments = ["--redraw", "--data", str(tmp_path / "d.json"), "--figure", str(tmp_path / "f.png")]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    assert "| DPM-Solver++(2M) | 2 | 4 | 0.20 [0.10, 0.30] | 0.90 [0.80, 1.00] | 0.70 [0.60, 0.80] |" in result.stdout
     assert (tmp_path / "f.png").read_bytes()[:4] == b"\x89PNG"
     for wrong in (["--redraw", "--data", "none.json"], ["--weights", str(tmp_path / "none.safetensors")]):
         assert CliRunner().invoke(app, wrong).exit_code == 2
