@@ -119,7 +119,7 @@ def plan(quick: bool, max_classes: int, seed: int) -> list[Point]:
     families: list[tuple[str, float, float, tuple[int, ...]]] = [
         ("exp", 0.3, 2.0, (8, 12) if quick else (8, 14, 20, 26, 32, 36, 40, 46)),
         ("exp", 0.2, 4.0, () if quick else (12, 24, 36, 48, 54, 60)),
-        ("exp", 0.1, 4.0, () if quick else (16, 40, 70, 100, 130)),
+        ("exp", 0.1, 4.0, () if quick else (16, 40, 70)),
         ("d", 0.0, 4.0, (8, 16) if quick else (8, 32, 128, 512)),
         ("d2", 0.0, 4.0, (8,) if quick else (8, 16, 32, 64, 128, 256)),
     ]
