@@ -74,7 +74,7 @@ def demo(
     solver: Annotated[str, typer.Option(help="a k-diffusion solver")] = "dpmpp_2m",
     steps: Annotated[int | None, typer.Option(help="solver steps  [default: 20; 10 with --quick]", min=1)] = None,
     per_class: Annotated[
-        int | None, typer.Option(help="samples of each digit  [default: 50; 20 with --quick]", min=2)
+        int | None, typer.Option(help="samples of each digit  [default: 50; 15 with --quick]", min=2)
     ] = None,
     seed: Annotated[int, typer.Option(help="of the noise")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
@@ -98,7 +98,7 @@ def demo(
     console = Console()
     chosen = tuple(schedules.parse(text) for text in schedule) if schedule else DEFAULT_SCHEDULES
     steps = steps or (10 if quick else 20)
-    per_class = per_class or (20 if quick else 50)
+    per_class = per_class or (15 if quick else 50)
     device = pick_device(device)
     prepare_output(out)
     if repair_torchvision():

@@ -23,8 +23,6 @@ NOTES: Mapping[str, str] = {
     "variance kept": "Trace of the class covariance of the samples over that of the real digits, in pixel space, "
     "averaged over classes. 1 is the diversity of real data; below it, the class has shrunk. In brackets the 95 % "
     "interval.",
-    "inside": "The same among the samples that the classifier puts in their class: what is left of the shrinkage when "
-    "the mere removal of misdrawn samples does not count.",
     "overshoot": "How far the class mean was pushed away from the mean of all digits, in units of their distance. 0 "
     "is right, positive is too far.",
     "accuracy": "Share of samples that a classifier, trained on real digits, recognises as the class asked for.",
@@ -62,11 +60,11 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     result = Table(
         title="digits under guidance, mean over the ten classes", caption=_floor_line(outcomes), box=box.SIMPLE
     )
-    result.add_column("guidance scale", overflow="fold")
-    for column in ("variance kept", "inside", "over-\nshoot", "accu-\nracy", "separa-\nbility", "calls"):
+    result.add_column("guidance scale")
+    for column in ("variance kept", "over-\nshoot", "accu-\nracy", "separa-\nbility", "calls"):
         result.add_column(column, justify="right", no_wrap=True, vertical="bottom")
     result.add_row(
-        "real digits", "1", "1", "0", _number(first.accuracy_real, ".3f"), f"{first.separability_real:.2f}", "",
+        "real digits", "1", "0", _number(first.accuracy_real, ".3f"), f"{first.separability_real:.2f}", "",
         end_section=True,
     )  # fmt: skip
     for outcome in outcomes:
@@ -75,7 +73,6 @@ def table(outcomes: Sequence[Outcome]) -> Table:
         result.add_row(
             outcome.name,
             f"{ratio:.2f} [{ratio.lo:.2f}, {ratio.hi:.2f}]",
-            _number(pooled.trace_ratio_correct, ".2f"),
             f"{pooled.overshoot:+.2f}",
             _number(pooled.accuracy, ".3f"),
             f"{pooled.separability:.2f}",

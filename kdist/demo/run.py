@@ -21,6 +21,7 @@ __all__ = ["DEFAULT_SCHEDULES", "Outcome", "display_name", "network_calls", "run
 
 DEFAULT_SCHEDULES: tuple[Schedule, ...] = (
     Constant(1.0),
+    Constant(1.25),
     Constant(1.5),
     Constant(2.0),
     Constant(4.0),
