@@ -71,8 +71,11 @@ class Piecewise(Schedule):
         return cls(tuple(levels[:-1]), tuple(float(s) for s in scales))
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
-        nodes = torch.tensor(self.sigmas, dtype=sigma.dtype, device=sigma.device)
-        scales = torch.tensor(self.scales, dtype=sigma.dtype, device=sigma.device)
+        # copied without waiting for the device
+        nodes, scales = (
+            torch.tensor(values, dtype=sigma.dtype).to(sigma.device, non_blocking=True)
+            for values in (self.sigmas, self.scales)
+        )
         # number of nodes at or above sigma; with float equality a node itself belongs to its own piece
         above = (sigma.unsqueeze(-1) <= nodes).sum(-1)
         left = (above - 1).clamp(0, len(self.sigmas) - 1)

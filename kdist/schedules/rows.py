@@ -56,7 +56,7 @@ class _Bound(_ByRow):
         return self.choices
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
-        index = self.index.to(sigma.device)
+        index = self.index.to(sigma.device, non_blocking=True)  # copied without waiting for the device
         scale = torch.full_like(sigma, torch.nan)
         for number, choice in enumerate(self.choices):
             scale = torch.where(index == number, choice(sigma), scale)

@@ -149,6 +149,7 @@ def on_meta(schedule, **options):
         Ramp(1.5, 4, 0.4, 6.0),
         Exponential(4, 0.4, 6.0, floor=1.5),
         kdist.LateNegative(3, 1.0, late=-0.5).then(2.0, at=0.1),
+        Piecewise((10.0, 1.0), (4.0, 2.0)),
         PerClass({0: 4.0, 1: 3.0}),
         PerRow(4.0, [2.0, 3.0, 2.0, 5.0]),
     ],
