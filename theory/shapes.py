@@ -39,8 +39,10 @@ def window(target: Target, *, candidates: int = 8) -> Schedule:
     low, high = target.range
     ceiling = high if target.hold is None else min(high, target.hold)
     options: list[tuple[float, float | None]] = [(0.0, None)]
-    for edge in np.geomspace(low * 2, ceiling, candidates + 1)[:-1]:
-        options += [(_round(float(edge)), after) for after in sorted({max(1.0, target.min_scale), target.scale})]
+    afters = sorted({max(1.0, target.min_scale), target.scale})
+    if ceiling > 2.2 * low:
+        edges = [_round(float(edge)) for edge in np.geomspace(2 * low, ceiling / 1.1, candidates)]
+        options += [(edge, after) for edge in edges[:-1] for after in afters]
     best: tuple[float, float, Schedule] | None = None
     for sigma_lo, after in options:
         schedule = _lowest_edge(target, sigma_lo, after, max(low, 1.1 * sigma_lo), ceiling)

@@ -102,7 +102,8 @@ class Target:
         high = 30 * math.sqrt(max(whole.cond_var.max(), whole.uncond_var.max()))
         if self.sigmas is None:
             return low, high
-        low, high = max(low, min(s for s in self.sigmas if s > 0)), min(high, self.sigmas[0])
+        end = self.sigmas[-1] if self.solver is None else min(s for s in self.sigmas if s > 0)
+        low, high = max(low, end), min(high, self.sigmas[0])
         return (low, high) if low < high else (0.5 * high, high)
 
     def respond(self, schedule: ScheduleLike) -> Response:
