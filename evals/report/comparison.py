@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,12 +120,11 @@ def compare_sets(
         if progress is not None:
             progress(fake.name)
         reports[fake.name] = _measure(real, fake, seed=seed, resamples=resamples, **options)
-        warnings += [f"{fake.name}: {note}" for note in reports[fake.name].warnings]
+    warnings += _shared_first(reports)
     against = {fake.name: paired_ratio(fakes[0].features, fake.features) for fake in fakes[1:]}
     unpaired = [name for name, ratio in against.items() if ratio is None]
     if unpaired:
         warnings.append(f"no comparison with {fakes[0].name}, fewer than three pairs in a class: {_few(unpaired)}")
-    warnings += _resolution(len(next(iter(reports.values())).classes), resamples)
     settings = {"seed": seed, "resamples": resamples, "common_classes": common_classes, **options}
     return Comparison(real, tuple(fakes), reports, against, tuple(warnings), settings)
 
@@ -195,15 +194,12 @@ def _restrict(features: Features, labels: Sequence[int]) -> Features:
     return Features(features.x[rows], features.y[rows], features.index[rows], features.metadata)
 
 
-def _resolution(n_classes: int, resamples: int) -> list[str]:
-    """Permutation p-values are at least 1 / (resamples + 1): how many classes that takes to be significant."""
-    least = 20 * n_classes // (resamples + 1) + 1 if resamples else 1  # 20: one over the false discovery rate
-    if least == 1:
-        return []
-    return [
-        f"with {resamples} resamples at least {least} of {n_classes} classes must differ before the count of shrunk or "
-        f"widened ones can rise above 0; --resamples {20 * n_classes} would see a single one"
-    ]
+def _shared_first(reports: Mapping[str, DistortionReport]) -> list[str]:
+    """The reports' warnings: those of all sets once, the others with the name of their set."""
+    first, *others = reports.values()
+    shared = [note for note in first.warnings if all(note in report.warnings for report in others)]
+    own = [f"{name}: {note}" for name, report in reports.items() for note in report.warnings if note not in shared]
+    return shared + own
 
 
 def _sentence(name: str, report: DistortionReport) -> str:

@@ -167,18 +167,15 @@ def test_number(value, form, text):
     assert number(value, form) == text
 
 
-def test_warning_on_resolution_is_exact():
-    """Benjamini-Hochberg by SciPy: one class fewer than the warning says is not significant at the least p-value."""
-    from scipy.stats import false_discovery_control
-
-    real, fake = make_set("real", seed=1, classes=12), make_set("fake", seed=2, classes=12)
-    notes = compare_sets(real, [fake], resamples=39, splits=0, neighbour_queries=0, fid=False).warnings
-    least = int(re.search(r"at least (\d+) of 12 classes", " ".join(notes))[1])
-    for count, significant in ((least - 1, False), (least, True)):
-        p_values = np.ones(12)
-        p_values[:count] = 1 / 40
-        assert (false_discovery_control(p_values)[0] < 0.05) == significant
-    assert not [n for n in compare_sets(real, [fake], resamples=240, splits=0).warnings if "resamples" in n]
+def test_warnings_of_all_sets_are_said_once():
+    real = make_set("real", seed=1, per_class=25)
+    few, also_few = make_set("few", seed=2, per_class=10), make_set("also few", seed=3, per_class=10)
+    shared = "fewer than 20 samples: 4 of 4 classes (0, 1, 2, 3)"
+    assert compare_sets(real, [few, also_few], **QUICK).warnings[0] == shared
+    enough = make_set("enough", seed=3, per_class=25)
+    warnings = compare_sets(real, [few, enough], **QUICK).warnings
+    assert f"few: {shared}" in warnings
+    assert shared not in warnings
 
 
 # -- files ---------------------------------------------------------------------------------------------------------
