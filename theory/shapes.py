@@ -33,16 +33,19 @@ def window(target: Target, *, candidates: int = 8) -> Schedule:
     """The best :class:`LateNegative` or :class:`NegativeWindow` with ``min_scale`` inside, in three digits.
 
     For every lower edge (none, or one of ``candidates``) and each scale after it (1, or the early scale again) the
-    lowest upper edge that keeps the variance is found by bisection: the lower it is, the longer the push. Returned is
-    the one of highest merit among those that meet the target; where none does, the one that comes closest.
+    lowest upper edge that keeps the variance is found, by bisection or, for a solver, among its levels: the lower it
+    is, the longer the push. Returned is the one of highest merit among those that meet the target; where none does,
+    the one that comes closest.
     """
     low, high = target.range
     ceiling = high if target.hold is None else min(high, target.hold)
     options: list[tuple[float, float | None]] = [(0.0, None)]
     afters = sorted({max(1.0, target.min_scale), target.scale})
-    if ceiling > 2.2 * low:
-        edges = [_round(float(edge)) for edge in np.geomspace(2 * low, ceiling / 1.1, candidates)]
-        options += [(edge, after) for edge in edges[:-1] for after in afters]
+    edges = np.geomspace(2 * low, ceiling / 1.1, candidates)[:-1] if ceiling > 2.2 * low else np.array([])
+    if target.solver is not None:  # windows that differ between its noise levels are the same to it
+        edges = np.array([s for s in target.sigmas or () if low <= s < ceiling / 1.1])
+        edges = edges[:: max(1, len(edges) // candidates)]
+    options += [(_round(float(edge)), after) for edge in edges for after in afters]
     best: tuple[float, float, Schedule] | None = None
     for sigma_lo, after in options:
         schedule = _lowest_edge(target, sigma_lo, after, max(low, 1.1 * sigma_lo), ceiling)
@@ -63,17 +66,17 @@ def _lowest_edge(target: Target, sigma_lo: float, after: float | None, low: floa
 
     # what a lower edge makes worse; separation and widening it makes better
     needed = dataclasses.replace(target, separation=None, max_variance=None)
-    if target.solver is not None:  # it sees the window only at its own noise levels
-        edges = np.array(sorted(_round(s) for s in target.sigmas or () if low <= s <= high))
-    else:
-        edges = np.geomspace(low, high, max(2, math.ceil(math.log(high / low) / _RESOLUTION)))
+    if target.solver is not None:  # few levels, and coarse steps need not answer in order: try them one by one
+        levels = sorted(_round(s) for s in target.sigmas or () if low <= s <= high)
+        return next((build(s) for s in levels if needed.met(build(s))), build(_round(high, up=False)))
+    edges = np.geomspace(low, high, max(2, math.ceil(math.log(high / low) / _RESOLUTION)))
     first, last = 0, len(edges) - 1
-    if last < 0 or not needed.met(build(_round(edges[last], up=False))):
+    if not needed.met(build(_round(high, up=False))):
         return build(_round(high, up=False))
     while last > first:
         middle = (first + last) // 2
         first, last = (first, middle) if needed.met(build(_round(edges[middle]))) else (middle + 1, last)
-    return build(_round(edges[last]))
+    return build(_round(edges[last], up=last < len(edges) - 1))
 
 
 def _round(sigma: float, *, up: bool = True) -> float:
