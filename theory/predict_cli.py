@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import warnings
+import zipfile
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -264,12 +265,14 @@ def _arrays(features: Path | None) -> tuple[Any, Any]:
     if not features.is_file():
         raise FileNotFoundError(f"--features {features}: no such file")
     try:
+        if not zipfile.is_zipfile(features):
+            raise ValueError("it is no archive of arrays")
         with np.load(features, allow_pickle=False) as data:
             names = list(data.keys())
             if missing := {"x", "y"} - set(names):
                 raise ValueError(f"no {' and '.join(sorted(missing))} in it, only {', '.join(names) or 'nothing'}")
             return data["x"], data["y"]
-    except (ValueError, OSError, EOFError, AttributeError) as error:  # numpy's, for what is not an .npz
+    except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"--features {features} must be an .npz with x (N, ...) and y (N,): {error}") from None
 
 
