@@ -6,19 +6,26 @@
 Scales are k-diffusion's ``cond_scale`` everywhere: 1 conditional, 0 unconditional (the papers' ``w`` is scale - 1).
 """
 
+from .composed import ComposedDenoiser
 from .guided import CFGDenoiser, GuidedDenoiser, guide
 from .schedules import (
+    Beta,
     Clip,
     Constant,
+    Exponential,
     Interval,
     LateNegative,
     LinearInVariance,
     NegativeWindow,
+    PerClass,
+    PerRow,
     Piecewise,
     Product,
+    Ramp,
     Schedule,
     Sum,
     Then,
+    Triangle,
     from_dict,
     from_json,
     parse,
@@ -31,19 +38,26 @@ from .schedules import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Beta",
     "CFGDenoiser",
     "Clip",
+    "ComposedDenoiser",
     "Constant",
+    "Exponential",
     "GuidedDenoiser",
     "Interval",
     "LateNegative",
     "LinearInVariance",
     "NegativeWindow",
+    "PerClass",
+    "PerRow",
     "Piecewise",
     "Product",
+    "Ramp",
     "Schedule",
     "Sum",
     "Then",
+    "Triangle",
     "from_dict",
     "from_json",
     "guide",

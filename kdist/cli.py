@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
+from .evals.features_cli import features
 from .evals.report_cli import compare_command, measure_command
+from .theory.predict_cli import design_command, predict
 
 __all__ = ["app", "main", "prepare_output"]
 
@@ -132,6 +134,9 @@ def demo(
     console.print(f"pictures and samples: {out / 'report.html'}   all numbers: {out / 'results.json'}", highlight=False)
 
 
+app.command("predict")(predict)
+app.command("design")(design_command)
+app.command("features")(features)
 app.command("measure")(measure_command)
 app.command("compare")(compare_command)
 

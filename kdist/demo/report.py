@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import __version__, digits
+from ..schedules import Constant
 from .run import Outcome
 
 if TYPE_CHECKING:
@@ -36,19 +37,32 @@ NOTES: Mapping[str, str] = {
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """The run in a few sentences, from its own numbers."""
+    """The run in a few sentences, from its own numbers, whichever way they point."""
+
+    def kept(outcome: Outcome) -> float:
+        return outcome.pixels.pooled.trace_ratio
+
+    def accuracy(outcome: Outcome) -> float:
+        return outcome.pixels.pooled.accuracy or 0.0
 
     def words(outcome: Outcome) -> str:
-        pooled = outcome.pixels.pooled
-        return f"{pooled.trace_ratio:.0%} of the real variance at {pooled.accuracy:.1%} accuracy"
+        return (
+            f"keeps {kept(outcome):.0%} of the real variance at {accuracy(outcome):.1%} accuracy, {outcome.nfe:g} calls"
+        )
 
-    least = min(outcomes, key=lambda outcome: outcome.pixels.pooled.trace_ratio)
-    text = f"{least.name} keeps {words(least)}"
+    constants = [outcome for outcome in outcomes if isinstance(outcome.schedule, Constant)]
     negative = [o for o in outcomes if any(o.schedule(float(s)) < 1 for s in digits.sigmas(200))]
+    least = min(constants or outcomes, key=kept)
+    text = f"{least.name} {words(least)}."
     if not negative:
-        return f"{text}."
-    best = max(negative, key=lambda outcome: outcome.pixels.pooled.trace_ratio)
-    return f"{text}; {best.name}, whose scale goes below 1, keeps {words(best)}."
+        return text
+    best = max(negative, key=kept)
+    text += f" {best.name}, whose scale goes below 1, {words(best)}."
+    better = [o for o in constants if kept(o) >= kept(best) and accuracy(o) >= accuracy(best)]
+    if better:
+        milder = max(better, key=kept)
+        return f"{text} But {milder.name} is better at both here: it {words(milder)}."
+    return f"{text} No constant scale in this comparison is better at both."
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:

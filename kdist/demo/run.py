@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_SCHEDULES", "Outcome", "display_name", "network_calls", "run_demo"]
 
+# Windows sit where classes still compete; below sigma 0.7 a class's own digits dominate and there is little to guide.
 DEFAULT_SCHEDULES: tuple[Schedule, ...] = (
     Constant(1.0),
     Constant(1.25),
     Constant(1.5),
     Constant(2.0),
-    Constant(4.0),
-    Interval(4.0, sigma_lo=0.5, sigma_hi=5.0),
-    LateNegative(3.0, sigma_switch=1.0),
-    LateNegative(2.0, sigma_switch=1.0, late=0.5),
-    NegativeWindow(3.0, sigma_lo=0.3, sigma_hi=1.0),
-    NegativeWindow(3.0, sigma_lo=0.3, sigma_hi=1.0, after=1.0),
+    Constant(3.0),
+    Interval(3.0, sigma_lo=0.5, sigma_hi=5.0),
+    LateNegative(3.0, sigma_switch=1.5),
+    LateNegative(2.0, sigma_switch=1.5, late=0.5),
+    NegativeWindow(3.0, sigma_lo=0.7, sigma_hi=2.0),
+    NegativeWindow(3.0, sigma_lo=0.7, sigma_hi=2.0, after=1.0),
 )
 
 

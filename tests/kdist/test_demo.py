@@ -23,15 +23,15 @@ def kdist(*args, cwd=None):
 
 @pytest.fixture(scope="module")
 def outcomes():
-    return run_demo([Constant(1.0), Constant(4.0), LateNegative(4.0, 1.0)], per_class=30, resamples=20)
+    return run_demo([Constant(1.0), Constant(4.0), LateNegative(4.0, 1.5)], per_class=30, resamples=20)
 
 
 def test_guidance_shrinks_and_a_negative_end_gives_back(outcomes):
     """The paper's two statements, on the shipped network; the mean ratio's standard error is about 0.03."""
     plain, constant, late = (outcome.pixels.pooled.trace_ratio for outcome in outcomes)
     assert constant < plain - 0.1
-    assert late > constant + 0.1
-    assert [outcome.nfe for outcome in outcomes] == [20, 40, LateNegative(4.0, 1.0).nfe(digits.sigmas(20))]
+    assert late > constant + 0.05
+    assert [outcome.nfe for outcome in outcomes] == [20, 40, LateNegative(4.0, 1.5).nfe(digits.sigmas(20))]
 
 
 def test_same_noise_for_all_and_repeatable(outcomes):
@@ -47,7 +47,10 @@ def test_stochastic_solvers_repeat_too(solver):
 
 
 def test_summary_names_both_ends(outcomes):
-    assert re.match(r"constant 4 keeps \d+% .*; 4, then 0 below sigma 1, .* keeps \d+%", summary(outcomes))
+    assert re.match(
+        r"constant 4 keeps \d+% .* 4, then 0 below sigma 1.5, .* keeps \d+% .* (better at both|No constant)",
+        summary(outcomes),
+    )
 
 
 def test_command_line_end_to_end(tmp_path):
