@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import kdist
 from kdist.compat import import_k_diffusion
 from kdist.solvers import SOLVERS, sample
 from kdist.theory.exact import GaussianMixtureDenoiser
@@ -180,20 +181,12 @@ def test_every_solver_brings_class_means_and_variances(solver):
 
 
 def test_under_guide_the_constant_law_of_the_gaussian_pair():
-    """Two classes far apart and one pooled class: guidance by an own mixture as the weak law has the closed form."""
-    kdist = pytest.importorskip("kdist")
-    if not hasattr(kdist, "guide"):
-        pytest.skip("kdist.guide is not there")
-    from kdist.digits import sigmas as karras
-
+    """A narrow class guided away from a wide one, both Gaussian: V = c (c/u)^w at w = 1 (G2)."""
     model = GaussianMixtureDenoiser([[0.0], [0.0]], [[0.25], [1.0]], labels=[0, 1])
-    n = 4000
+    n, sigmas = 4000, import_k_diffusion().sampling.get_sigmas_karras(200, 0.02, 80.0).double()
     x = torch.randn(n, 1, generator=torch.Generator().manual_seed(10), dtype=torch.float64) * 80
-    # class 1 stands in for the unconditional law, so that both are Gaussian: V = c (c/u)^w at w = 1 (G2)
     guided = kdist.guide(model, 2.0, uncond={"class_cond": 1})
-    out = sample(
-        "dpmpp_2m", guided, x, karras(200).double(), extra_args={"class_cond": torch.zeros(n, dtype=torch.long)}
-    )
+    out = sample("dpmpp_2m", guided, x, sigmas, extra_args={"class_cond": torch.zeros(n, dtype=torch.long)})
     # the flow is linear, so the ratio to the start's own variance has no Monte Carlo error; 200 steps leave below 1 %
     assert float(out.var() / x.var() * 80**2) == pytest.approx(0.25**2, rel=0.02)
 
