@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .distortion import DistortionReport
     from .estimates import Estimate
 
-__all__ = ["COLOURS", "MARKERS", "class_ratios", "style", "trade_off"]
+__all__ = ["COLOURS", "MARKERS", "arms", "class_ratios", "style", "trade_off"]
 
 COLOURS = ("#000000", "#0072B2", "#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#D55E00", "#7F7F7F", "#B8A800")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
@@ -58,7 +58,7 @@ def trade_off(
             ratio, place = report.pooled.trace_ratio, getattr(report.pooled, field)
             label = name if calls is None else f"{name}  ({calls[index]:g} calls)"
             ax.errorbar(
-                place, ratio, xerr=_bar(place), yerr=_bar(ratio), color=colour, linewidth=1, zorder=2, alpha=0.7
+                place, ratio, xerr=arms([place]), yerr=arms([ratio]), color=colour, linewidth=1, zorder=2, alpha=0.7
             )
             ax.scatter(
                 place, ratio, s=70 if calls is None else 4.0 * calls[index], color=colour, marker=marker, label=label,
@@ -95,9 +95,10 @@ def _measured(reports: Mapping[str, DistortionReport], field: str) -> bool:
     return all(value is not None and math.isfinite(value) for value in values)
 
 
-def _bar(estimate: Estimate) -> list[list[float]]:
-    """Lengths of an interval's arms; nothing is drawn where it is undefined."""
-    return [[estimate - estimate.lo], [estimate.hi - estimate]]
+def arms(estimates: Sequence[Estimate]) -> np.ndarray:
+    """(2, n) lengths of the intervals' arms for ``errorbar``; nan, not drawn, where an interval is undefined."""
+    lengths = np.array([[e - e.lo for e in estimates], [e.hi - e for e in estimates]])
+    return np.maximum(lengths, 0.0)  # rounding may leave an end on the wrong side
 
 
 def class_ratios(reports: Mapping[str, DistortionReport]) -> Figure:
@@ -117,9 +118,8 @@ def class_ratios(reports: Mapping[str, DistortionReport]) -> Figure:
     for index, (name, report) in enumerate(reports.items()):
         colour, marker = style(index)
         ratios = [entry.trace_ratio for entry in report.classes]
-        spread = [[r - r.lo for r in ratios], [r.hi - r for r in ratios]]
         ax.errorbar(
-            positions + offsets[index], [float(r) for r in ratios], yerr=spread, fmt=marker, color=colour,
+            positions + offsets[index], [float(r) for r in ratios], yerr=arms(ratios), fmt=marker, color=colour,
             markersize=4.5, linewidth=1, label=name,
         )  # fmt: skip
     ax.axhline(1, color="0.6", linewidth=0.8, zorder=0)

@@ -19,7 +19,7 @@ from .paired import PairedRatio, paired_ratio
 from .sets import MeasuredSet
 from .statistics_shown import interval, number, percent
 
-__all__ = ["Comparison", "compare_sets", "fidelity"]
+__all__ = ["Comparison", "compare_sets"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,16 +52,29 @@ class Comparison:
         """The set that keeps the least variance."""
         return min(self.reports, key=lambda name: self.reports[name].pooled.trace_ratio)
 
+    @property
+    def judge(self) -> str | None:
+        """What says that samples belong to their class: ``accuracy`` where all sets have it, else of neighbours."""
+        for field in ("accuracy", "neighbour_accuracy"):
+            if all(getattr(report.pooled, field) is not None for report in self.reports.values()):
+                return field
+        return None
+
     def ranked(self) -> list[ClassDistortion]:
         """The classes of :attr:`worst_set`, the most shrunk first."""
         return sorted(self.reports[self.worst_set].classes, key=lambda entry: entry.trace_ratio)
 
     def front(self) -> list[str]:
-        """Sets that no other beats in both variance kept (up to that of real data) and fidelity, in their order."""
-        points = {}
-        for name, report in self.reports.items():
-            value = fidelity(report)
-            points[name] = (min(float(report.pooled.trace_ratio), 1.0), -math.inf if value is None else value)
+        """Sets that no other beats in both variance kept (up to that of real data) and :attr:`judge`, in their order.
+
+        [] where nothing judges.
+        """
+        if self.judge is None:
+            return []
+        points = {
+            name: (min(float(report.pooled.trace_ratio), 1.0), float(getattr(report.pooled, self.judge)))
+            for name, report in self.reports.items()
+        }
         return [
             name
             for name, (ratio, value) in points.items()
@@ -74,11 +87,12 @@ class Comparison:
             return [_sentence(*next(iter(self.reports.items())))]
         most = max(self.reports, key=lambda name: self.reports[name].pooled.trace_ratio)
         sentences = [_sentence(name, self.reports[name]) for name in dict.fromkeys([self.worst_set, most])]
-        if fidelity(self.first) is not None:
-            judge = "accuracy" if self.first.pooled.accuracy is not None else "neighbour accuracy"
+        if self.judge is not None:
             front = self.front()
             rest = "every other set is beaten on both" if len(front) < len(self.reports) else "no set is beaten on both"
-            sentences.append(f"Best trade of {judge} for variance kept: {', '.join(front)}; {rest}.")
+            sentences.append(
+                f"Best trade of {self.judge.replace('_', ' ')} for variance kept: {', '.join(front)}; {rest}."
+            )
         return sentences
 
 
@@ -129,12 +143,6 @@ def compare_sets(
     return Comparison(real, tuple(fakes), reports, against, tuple(warnings), settings)
 
 
-def fidelity(report: DistortionReport) -> float | None:
-    """Share of samples that belong to their class: the classifier's accuracy, else that of nearest neighbours."""
-    pooled = report.pooled
-    return pooled.neighbour_accuracy if pooled.accuracy is None else pooled.accuracy
-
-
 def _measure(real: MeasuredSet, fake: MeasuredSet, **options: Any) -> DistortionReport:
     names = real.features.classes
     present = {int(label) for entry in (real, fake) for label in np.unique(entry.features.y)}
@@ -162,17 +170,12 @@ def _measure(real: MeasuredSet, fake: MeasuredSet, **options: Any) -> Distortion
 def _recognised(features: Features) -> np.ndarray | None:
     """What the shipped classifier takes digits for; None for features of another network or other classes."""
     about = features.metadata
-    digits = set(range(10))
-    if about.get("extractor") != "digits" or not set(features.y.tolist()) <= digits:
+    if about.get("extractor") != "digits" or about.get("weights") != file_hash(CLASSIFIER_PATH):
         return None
-    if about.get("weights") != file_hash(CLASSIFIER_PATH) or any(int(n) != k for k, n in _numbered(features)):
+    if not set(features.y.tolist()) <= set(range(10)) or any(n != str(k) for k, n in features.classes.items()):
         return None
     with torch.no_grad():
         return load_digits_classifier().head(torch.from_numpy(features.x)).argmax(1).numpy()
-
-
-def _numbered(features: Features) -> list[tuple[int, str]]:
-    return [(label, name if name.isdecimal() else "-1") for label, name in features.classes.items()]
 
 
 def _common(real: MeasuredSet, fakes: Sequence[MeasuredSet]) -> tuple[MeasuredSet, list[MeasuredSet], list[str]]:
@@ -210,7 +213,11 @@ def _sentence(name: str, report: DistortionReport) -> str:
     if math.isfinite(ratio.lo):
         text += f" (95 % interval {percent(ratio.lo, digits)} to {percent(ratio.hi, digits)}"
         floor = ratio.floor
-        text += f"; real against real: {percent(floor.lo, digits)} to {percent(floor.hi, digits)})" if floor else ")"
+        text += (
+            f"; real against real: {percent(floor.lo, digits)} to {percent(floor.hi, digits)})"
+            if floor is not None
+            else ")"
+        )
     if report.settings["resamples"]:
         text += f"; {pooled.shrunk} of {pooled.n_classes} classes are significantly shrunk, {pooled.widened} widened"
     if math.isfinite(pooled.overshoot):

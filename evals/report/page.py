@@ -51,7 +51,8 @@ def make_figures(comparison: Comparison) -> dict[str, bytes]:
         drawn["directions"] = plots.directions(reports)
     shown = {statistic.field: statistic for statistic in present(reports.values())}
     panels = [shown[field] for field in _IN_PANELS if field in shown]
-    drawn["statistics"] = plots.set_panels(reports, panels)
+    if panels:
+        drawn["statistics"] = plots.set_panels(reports, panels)
     return {name: html.figure_png(figure, dpi=_PNG_DPI) for name, figure in drawn.items()}
 
 

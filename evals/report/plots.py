@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..figures import style
+from ..figures import arms, style
 from ..records import ClassDistortion, DistortionReport
 from .statistics_shown import Statistic
 
@@ -49,7 +49,7 @@ def class_forest(reports: Mapping[str, DistortionReport], columns: Mapping[str, 
             ratios = [by_label[entry.label] for entry in entries]
             ax.errorbar(
                 [float(r) for r in ratios], np.arange(len(entries)) + offsets[index],
-                xerr=[[r - r.lo for r in ratios], [r.hi - r for r in ratios]], fmt=marker, color=colour,
+                xerr=arms(ratios), fmt=marker, color=colour,
                 markersize=4, linewidth=1, label=name,
             )  # fmt: skip
         ax.axvline(1, color="0.5", linewidth=0.8, zorder=1)
@@ -118,7 +118,7 @@ def directions(reports: Mapping[str, DistortionReport]) -> Figure:
         ratios = report.pooled.directional_ratios
         ax.errorbar(
             places + offsets[index], [float(r) for r in ratios],
-            yerr=[[r - r.lo for r in ratios], [r.hi - r for r in ratios]], fmt=marker, color=colour, markersize=4.5,
+            yerr=arms(ratios), fmt=marker, color=colour, markersize=4.5,
             linewidth=1, label=name,
         )  # fmt: skip
     ax.axhline(1, color="0.5", linewidth=0.8, zorder=1)
@@ -150,8 +150,9 @@ def set_panels(reports: Mapping[str, DistortionReport], statistics: Sequence[Sta
                 floor = estimate.floor
                 ends = floor.interval if math.isfinite(floor.lo) else (floor, floor)
                 ax.fill_betweenx([row - 0.45, row + 0.45], *ends, **_REAL)
-            bar = None if math.isnan(estimate.lo) else [[estimate - estimate.lo], [estimate.hi - estimate]]
-            ax.errorbar(float(estimate), row, xerr=bar, fmt=marker, color=colour, markersize=5, linewidth=1.2)
+            ax.errorbar(
+                float(estimate), row, xerr=arms([estimate]), fmt=marker, color=colour, markersize=5, linewidth=1.2
+            )
         if statistic.ideal is not None:
             ax.axvline(statistic.ideal, color="0.5", linewidth=0.8, zorder=1)
         ax.set_title(statistic.title, fontsize=9.5)

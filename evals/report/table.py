@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from .comparison import Comparison, fidelity
+from .comparison import Comparison
 from .statistics_shown import interval, number, present
 
 if TYPE_CHECKING:
@@ -53,20 +53,20 @@ def comparison_table(comparison: Comparison) -> Table:
     first = comparison.first.pooled
     table = _table(f"mean over {first.n_classes} classes, against {comparison.real.path}", gap=0)
     table.add_column("", overflow="fold", min_width=12, max_width=30)
-    judge = "accu-\nracy" if first.accuracy is not None else "k-NN\nacc."
+    judge = comparison.judge or "accuracy"
+    heading = "accu-\nracy" if judge == "accuracy" else "k-NN\nacc."
     for title in (
         "variance\nkept [95 %]",
         "over-\nshoot",
         "classes\nshrunk",
         "Vendi",
         "cover-\nage",
-        judge,
+        heading,
         "vs\nfirst",
     ):
         table.add_column(title, justify="right", no_wrap=True)
     floors = [value.floor if value is not None else None for value in (first.trace_ratio, first.overshoot)]
     small = [value.floor if value is not None else None for value in (first.vendi, first.coverage)]
-    judged = first.accuracy_real if first.accuracy is not None else first.neighbour_accuracy_real
     table.add_row(
         "real vs real",
         f"{number(floors[0], '.2f')} {interval(floors[0], '.2f')}",
@@ -74,7 +74,7 @@ def comparison_table(comparison: Comparison) -> Table:
         "",
         number(small[0], ".1f"),
         number(small[1], ".2f"),
-        number(judged, ".3f"),
+        number(getattr(first, f"{judge}_real"), ".3f"),
         "",
         end_section=True,
         style="dim",
@@ -89,7 +89,7 @@ def comparison_table(comparison: Comparison) -> Table:
             f"{pooled.shrunk}/{pooled.n_classes}" if report.settings["resamples"] else "–",
             number(pooled.vendi, ".1f"),
             number(pooled.coverage, ".2f"),
-            number(fidelity(report), ".3f"),
+            number(getattr(pooled, judge), ".3f"),
             "" if against is None else f"×{number(against.ratio, '.2f')}",
         )
     return table

@@ -147,6 +147,25 @@ def test_front_is_what_nobody_beats(comparison):
     assert dataclasses.replace(comparison, reports=reports).front() == ["varied", "sharp", "between"]
 
 
+def test_one_judge_for_all_sets(comparison, tmp_path):
+    def with_accuracy(report):
+        return dataclasses.replace(report, pooled=dataclasses.replace(report.pooled, accuracy=report.pooled.recall))
+
+    plain, shrunk = comparison.reports.values()
+    some = dataclasses.replace(comparison, reports={"plain": with_accuracy(plain), "shrunk": shrunk})
+    assert (comparison.judge, some.judge) == ("neighbour_accuracy", "neighbour_accuracy")
+    every = dataclasses.replace(comparison, reports={name: with_accuracy(r) for name, r in comparison.reports.items()})
+    assert every.judge == "accuracy"
+    unjudged = compare_sets(comparison.real, comparison.fakes, resamples=0, splits=0, neighbour_queries=0)
+    assert unjudged.judge is None
+    assert unjudged.front() == []
+    assert len(unjudged.summary()) == 2
+    assert "trade_off.png" in written(unjudged, tmp_path)  # separability is left
+    console = Console(file=io.StringIO(), width=80)
+    print_tables(unjudged, console)
+    assert "plain" in console.file.getvalue()
+
+
 def test_every_number_has_a_meaning():
     fields = {field.name for field in dataclasses.fields(PooledDistortion)}
     assert {s.field for s in STATISTICS} | {s.reference for s in STATISTICS if s.reference} <= fields
@@ -253,7 +272,9 @@ def test_many_classes_stay_readable(tmp_path):
 
 def test_one_class_and_no_resamples(tmp_path):
     real, fake = make_set("real", seed=1, classes=1), make_set("fake", seed=2, classes=1)
-    files = written(compare_sets(real, [fake, dataclasses.replace(fake, name="again")], resamples=0), tmp_path)
+    options = {"resamples": 0, "splits": 0}
+    files = written(compare_sets(real, [fake, dataclasses.replace(fake, name="again")], **options), tmp_path)
+    assert set(files) == {"results.json", "classes.csv", "classes.png", "report.html"}
     assert "trade_off.png" not in files  # one class is neither accurate nor separable
     assert "directions.png" not in files  # nor has it other classes to take directions from
     text = files["report.html"].read_text()
