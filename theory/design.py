@@ -2,7 +2,7 @@
 
     schedule = design(pairs, scale=4.0, keep_variance=0.95)
 
-A schedule that never goes below scale 1 always shrinks (docs/theory.md, section 6), so what is designed is how strong
+A schedule that never goes below scale 1 always shrinks (docs/theory.md, section 5), so what is designed is how strong
 guidance early is paid back late. Every design is certified through :func:`kdist.theory.moments` (or the given
 solver) before it is returned.
 """

@@ -39,7 +39,7 @@ def draw_prediction(
     """
     try:
         import matplotlib.pyplot as plt
-        from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+        from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
     except ImportError as error:
         raise ImportError("pictures need matplotlib: pip install 'kdist[evals]'") from error
     figure, (curve, spectrum, mean) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
@@ -63,7 +63,7 @@ def draw_prediction(
     spectrum.set_yscale("log")
     for axis in (spectrum.xaxis, spectrum.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(ScalarFormatter())
+        axis.set_major_formatter(FormatStrFormatter("%g"))
         axis.set_minor_formatter(NullFormatter())
     spectrum.set_xlabel("class variance / pooled variance, per direction")
     spectrum.set_ylabel("generated / class variance")

@@ -229,7 +229,7 @@ def moments(
 
 
 def _solve(pair: GaussianPair, quad: Quadrature, lam: float) -> tuple[Array, Array]:
-    """Mean minus class mean, and variance, at the end of the run: docs/theory.md, equations (4) and (5)."""
+    """Mean minus class mean, and variance, at the end of the run: docs/theory.md, equations (5) and (6)."""
     growth, growth_end = contraction(pair, quad, lam)
     shift, var = start_moments(pair, quad, lam)
     # the whole pulls the mean away from the class's by w (mu - nu) / (u + t)

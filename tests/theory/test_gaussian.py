@@ -53,7 +53,7 @@ def test_reference_table(noise, schedule, mean, var):
 
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 0.5, 1.0, 2.0, 7.5, 40.0])
 def test_constant_scale_shrinks_by_a_power(scale):
-    """(6): V = c (c/u)^w from infinity, and with its finite-start factor."""
+    """(7): V = c (c/u)^w from infinity, and with its finite-start factor."""
     c, u, w = TABLE_PAIR.cond_var, TABLE_PAIR.uncond_var, scale - 1
     law = moments(TABLE_PAIR, Constant(scale), sigma_max=math.inf)
     np.testing.assert_allclose(law.var, c * (c / u) ** w, rtol=1e-9)  # quadrature: 1e-12 per unit of w
@@ -122,13 +122,13 @@ def test_moments_solve_the_differential_equations(c, u, mu, noise, sigmas, scale
 
 @pytest.mark.parametrize("noise", [0, 1])
 def test_infinity_is_the_limit_of_large_starts(noise):
-    """(7): the distance to the limit falls as sigma_max^-(1 + noise) in the mean."""
+    """(8): the distance to the limit falls as sigma_max^-(1 + noise) in the mean."""
     limit = moments(TABLE_PAIR, WINDOW, sigma_max=math.inf, noise=noise)
     gaps = []
     for sigma_max in (1e2, 1e3):
         law = moments(TABLE_PAIR, WINDOW, sigma_max=sigma_max, noise=noise)
         gaps.append(np.abs(law.mean - limit.mean).max())
-        np.testing.assert_allclose(law.var, limit.var, rtol=4 * 4 / sigma_max**2)  # w u / T, (6)
+        np.testing.assert_allclose(law.var, limit.var, rtol=4 * 4 / sigma_max**2)  # w u / T, (7)
     assert gaps[1] == pytest.approx(gaps[0] * 10 ** -(1 + noise), rel=0.05)
 
 
