@@ -66,7 +66,7 @@ def pick_device(device: str) -> str:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="folder for report.html and results.json")] = Path("kdist-demo"),
+    out: Annotated[Path, typer.Option(help="folder for the report, its picture and results.json")] = Path("kdist-demo"),
     schedule: Annotated[
         list[str] | None,
         typer.Option(
@@ -127,6 +127,7 @@ def demo(
     settings = {"per_class": per_class, "solver": solver, "steps": steps, "seed": seed, "device": device}
     report.write_json(out / "results.json", outcomes, settings)
     report.write_html(out / "report.html", outcomes, settings, command=shlex.join(["kdist", *sys.argv[1:]]))
+    report.write_picture(out / "trade_off.png", outcomes)
     console.print(report.table(outcomes))
     for name, note in report.NOTES.items():
         console.print(f"[bold]{name}[/bold]: {note}", style="dim", highlight=False)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-__all__ = ["NOTES", "summary", "table", "write_html", "write_json"]
+__all__ = ["NOTES", "summary", "table", "write_html", "write_json", "write_picture"]
 
 NOTES: Mapping[str, str] = {
     "variance kept": "Trace of the class covariance of the samples over that of the real digits, in pixel space, "
@@ -138,6 +138,14 @@ def versions() -> dict[str, str]:
     return {"kdist": __version__, "python": platform.python_version(), "torch": torch.__version__} | {
         name: version(name) for name in names
     }
+
+
+def write_picture(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """The trade-off alone, for a page or a talk."""
+    from ..evals import figures
+
+    figure = figures.trade_off({o.name: o.pixels for o in outcomes}, calls=[o.nfe for o in outcomes])
+    figure.savefig(path, dpi=160)
 
 
 def write_html(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, Any], command: str) -> None:

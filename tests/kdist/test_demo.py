@@ -67,7 +67,11 @@ def test_command_line_end_to_end(tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "3, then 0 below sigma 1" in page
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)  # self-contained
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "results.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "report.html",
+        "results.json",
+        "trade_off.png",
+    ]
 
 
 @pytest.mark.parametrize(
