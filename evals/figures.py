@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "MARKERS", "arms", "class_ratios", "style", "trade_off"]
 
-COLOURS = ("#000000", "#0072B2", "#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#D55E00", "#7F7F7F", "#B8A800")
+COLOURS = ("#000000", "#0072B2", "#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#D55E00", "#7F7F7F", "#B8A800", "#661100")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .evals.features_cli import features
+from .evals.report import prepare_output
 from .evals.report_cli import compare_command, measure_command
 from .theory.predict_cli import design_command, predict
 
@@ -29,21 +29,6 @@ app = typer.Typer(
 @app.callback()
 def _root() -> None:
     """Classifier-free guidance that keeps the diversity of each class: predict, design, sample, measure."""
-
-
-def prepare_output(out: Path) -> Path:
-    """Make the folder and prove that it can be written, before any work is done.
-
-    Raises:
-        OSError: it cannot be made or written.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write to --out {out}: {error.strerror or error}; choose another folder") from None
-    return out
 
 
 def pick_device(device: str) -> str:
