@@ -51,7 +51,7 @@ class Grid:
             raise ValueError(f"sigma_min must be in [0, sigma_max={top}); got {sigma_min}")
         floor = max(sigma_min, min(_FLOOR * math.sqrt(c), top / 2))
         # the takeover at finite d is about 1/d wide
-        sharpness = min(dimension, 10_000) / 200 if math.isfinite(dimension) else 0.0
+        sharpness = min(dimension, 2000) / 200 if math.isfinite(dimension) else 0.0
         functions = [scale_function(schedule) for schedule in schedules]
         edges = {math.log(top), math.log(floor)}
         for schedule in schedules:
