@@ -95,10 +95,12 @@ def sample_figure(
 def tables(data: Mapping[str, Any]) -> str:
     """The numbers as Markdown: null tokens, largest set against smallest, everything."""
     sets = data["sets"]
-    lines = ["| null token | own set: generated (real) | trace ratio |", "| --- | --- | --- |"]
+    header = " | ".join(f"error with token {p}" for p in sets)
+    lines = [f"| set | its token's samples in it (real) | trace ratio | {header} |", "| --- " * (3 + len(sets)) + "|"]
     for row in data["null_check"]:
+        errors = " | ".join(f"{value:.2f}" for value in row["error"].values())
         own = [row[law][str(row["set"])][0] for law in ("generated", "real")]
-        lines.append(f"| {row['set']} | {own[0]:.2f} ({own[1]:.2f}) | {row['trace_ratio']:.2f} |")
+        lines.append(f"| {row['set']} | {own[0]:.2f} ({own[1]:.2f}) | {row['trace_ratio']:.2f} | {errors} |")
     lines += ["", f"| solver | scale | overshoot, {sets[-1]} less {sets[0]} | log trace ratio, the same |"]
     lines += ["| --- | --- | --- | --- |"]
     for row in data["paired"]:

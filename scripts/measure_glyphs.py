@@ -264,7 +264,7 @@ def null_check(
     """Does each null token sample its own set: where the judge places samples, and where real images of that set.
 
     Per set: ``generated`` and ``real``, the share that the judge, choosing among *all* classes, places in each nested
-    set, and the ratio of the two laws' traces.
+    set; the ratio of the two laws' traces; ``error``, how well every set's null token denoises this set's images.
     """
     rows = []
     counts = torch.bincount(held_out.labels)
@@ -280,8 +280,17 @@ def null_check(
             placed = judge.log_likelihoods(x).argmax(1)
             row[name] = {str(p): _share(placed < p) for p in sets}
         row["trace_ratio"] = float(fake.flatten(1).var(0).sum() / real.flatten(1).var(0).sum())
+        row["error"] = {str(p): denoising_error(plan.model, real, token) for p, token in zip(sets, nulls, strict=True)}
         rows.append(row)
     return rows
+
+
+@torch.no_grad()
+def denoising_error(model: Model, x: torch.Tensor, token: int, *, sigma: float = 1.0, seed: int = 0) -> float:
+    """Mean squared error per image of ``model`` with ``token`` at one noise level, the same noise for all tokens."""
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    levels, tokens = torch.full((len(x),), sigma), torch.full((len(x),), token)
+    return float((model(x + sigma * noise, levels, class_cond=tokens) - x).square().flatten(1).sum(1).mean())
 
 
 def predict(

@@ -111,6 +111,9 @@ def test_null_tokens_that_sample_their_own_set_are_seen_to(plan, real):
     assert rows[0]["generated"]["2"][0] > 0.97  # classes are 8 spreads apart
     # half of the large set's samples are in the small set: 4 standard errors of 120 draws
     assert abs(rows[1]["generated"]["2"][0] - 0.5) < 4 * math.sqrt(0.25 / 120)
+    for row in rows:  # the exact denoiser of a law is the best there is for its images; the other is far behind
+        own = row["error"].pop(str(row["set"]))
+        assert own < min(row["error"].values())
     swapped = measure_glyphs.null_check(plan, (2, 4), (5, 4), real, Judge(real), number=120)
     assert swapped[0]["generated"]["2"][0] < swapped[0]["real"]["2"][0] - 0.2
 
@@ -203,7 +206,7 @@ def test_the_figure_is_drawn_from_the_numbers_alone(tmp_path):
     rows = [{"solver": "dpmpp_2m", "schedule": "2", "set": p, "accuracy": share, **cell, **floors} for p in (2, 4)]
     plain = rows[0] | {"schedule": "1", "set": 0, "accuracy_real": share}
     theory = [{"solver": "dpmpp_2m", "schedule": "2", "set": p, "overshoot": 0.1, "trace_ratio": 0.9} for p in (2, 4)]
-    checked = [{"set": 2, "generated": share, "real": share, "trace_ratio": 1.0}]
+    checked = [{"set": 2, "generated": share, "real": share, "trace_ratio": 1.0, "error": {"2": 5.0, "4": 6.0}}]
     paired = [{"solver": "dpmpp_2m", "schedule": "2", "overshoot": [0.1, 0.0, 0.2], "log_trace": [-0.1, -0.2, 0.0]}]
     predicted = {"empirical": theory, "mean_field": theory}
     data = {"sets": [2, 4], "network": [plain, *rows], "null_check": checked, "paired": paired, "theory": predicted}
