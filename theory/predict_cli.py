@@ -98,6 +98,7 @@ def predict(
 
     from kdist import parse
     from kdist.cli import prepare_output
+    from kdist.schedules import describe
 
     from .distortion import distortion
     from .solvers import solver_share
@@ -120,7 +121,8 @@ def predict(
         shares[text] = [solver_share(pair, chosen, solver, sigmas, **options) for pair in pairs.values()]
         results[text] = {name: share.total for name, share in zip(pairs, shares[text], strict=True)}
 
-    console.print(_table(results, shares, _run_name(solver, steps, noise)))
+    names = {text: describe(chosen) for text, chosen in schedules.items()}
+    console.print(_table(results, shares, _run_name(solver, steps, noise), names))
     if note:
         console.print(note, highlight=False)
     console.print(
@@ -208,7 +210,7 @@ def design_command(
     chosen.to_json(out)
     picture = out.with_suffix(".png")
     _draw(picture, {"designed": chosen}, pairs, {text: results[text] for text in ("designed", constant)})
-    console.print(_table(results, {}, _run_name(solver, steps, noise)))
+    console.print(_table(results, {}, _run_name(solver, steps, noise), {"1": "no guidance"}))
     if note:
         console.print(note, highlight=False)
     console.print(
@@ -304,7 +306,12 @@ def _run_name(solver: str | None, steps: int, noise: float | None) -> str:
     return "infinitely many steps, " + ("ODE" if not noise else f"noise {noise:g}")
 
 
-def _table(results: dict[str, dict[str, Distortion]], shares: dict[str, list[SolverShare]], run: str) -> Any:
+def _table(
+    results: dict[str, dict[str, Distortion]],
+    shares: dict[str, list[SolverShare]],
+    run: str,
+    names: Mapping[str, str],
+) -> Any:
     from rich import box
     from rich.table import Table
 
@@ -313,15 +320,22 @@ def _table(results: dict[str, dict[str, Distortion]], shares: dict[str, list[Sol
         title=f"Predicted per class ({run}; mean over {classes} {'class' if classes == 1 else 'classes'})",
         box=box.SIMPLE,
     )
-    table.add_column("schedule", overflow="fold")
-    columns = ["trace ratio", *(["solver's part"] if shares else []), "lowest", "highest", "log-det / d", "overshoot"]
+    table.add_column("guidance scale", min_width=18)
+    columns = [
+        "trace\nratio",
+        *(["solver's\npart"] if shares else []),
+        "lowest",
+        "highest",
+        "log-det\n/ d",
+        "over-\nshoot",
+    ]
     for name in columns:
         table.add_column(name, justify="right")
     for text, by_class in results.items():
         found = list(by_class.values())
         part = [f"{np.mean([share.solver_part for share in shares[text]]):+.3f}"] if shares else []
         table.add_row(
-            text,
+            names.get(text, text),
             f"{np.mean([d.trace_ratio for d in found]):.3f}",
             *part,
             f"{min(d.variance_ratio.min() for d in found):.3f}",

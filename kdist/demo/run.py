@@ -11,13 +11,13 @@ import torch
 
 from .. import digits
 from ..guided import guide
-from ..schedules import Constant, Interval, LateNegative, NegativeWindow, Schedule
+from ..schedules import Constant, Interval, LateNegative, NegativeWindow, Schedule, describe
 from ..solvers import sample
 
 if TYPE_CHECKING:
     from ..evals import DistortionReport
 
-__all__ = ["DEFAULT_SCHEDULES", "Outcome", "display_name", "network_calls", "run_demo"]
+__all__ = ["DEFAULT_SCHEDULES", "Outcome", "network_calls", "run_demo"]
 
 # Windows sit where classes still compete; below sigma 0.7 a class's own digits dominate and there is little to guide.
 DEFAULT_SCHEDULES: tuple[Schedule, ...] = (
@@ -55,24 +55,7 @@ class Outcome:
 
     @property
     def name(self) -> str:
-        return display_name(self.schedule)
-
-
-def display_name(schedule: Schedule) -> str:
-    """How tables and legends call a schedule: in words where they are short, else as ``parse`` reads it."""
-    match schedule:
-        case Constant(scale=1.0):
-            return "no guidance"
-        case Constant(scale):
-            return f"constant {scale:g}"
-        case Interval(scale, low, high, outside):
-            return f"{scale:g} for sigma {low:g} to {high:g}, else {outside:g}"
-        case LateNegative(scale, switch, late):
-            return f"{scale:g}, then {late:g} below sigma {switch:g}"
-        case NegativeWindow(scale, low, high, inside, after, ramp=0.0):
-            after = scale if after is None else after
-            return f"{scale:g}, {inside:g} for sigma {low:g} to {high:g}, then {after:g}"
-    return str(schedule)
+        return describe(self.schedule)
 
 
 def network_calls(schedules: Sequence[Schedule], solver: str, sigmas: torch.Tensor) -> float | None:
@@ -126,7 +109,7 @@ def run_demo(
     outcomes = []
     for schedule in schedules:
         guided = guide(model, schedule, uncond={"class_cond": digits.UNCOND})
-        name, done = display_name(schedule), 0.0
+        name, done = describe(schedule), 0.0
 
         def denoise(x: torch.Tensor, sigma: torch.Tensor, guided: Any = guided, name: str = name, **args: Any) -> Any:
             nonlocal done

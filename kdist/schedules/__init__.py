@@ -3,6 +3,7 @@
 from .base import Schedule, from_dict, from_json, registry, scale_to_weight, weight_to_scale
 from .compose import Clip, Product, Sum, Then
 from .constant import Constant, Interval
+from .describe import describe
 from .negative import LateNegative, LinearInVariance, NegativeWindow
 from .parsing import parse
 from .piecewise import Piecewise
@@ -28,6 +29,7 @@ __all__ = [
     "Sum",
     "Then",
     "Triangle",
+    "describe",
     "from_dict",
     "from_json",
     "parse",
