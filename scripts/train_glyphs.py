@@ -42,7 +42,7 @@ from kdist.digits import make_model
 __all__ = ["PRESETS", "SIGMA_MAX", "SIGMA_MIN", "Sampler", "load_model", "make_config", "null_token", "train"]
 
 SIGMA_MIN, SIGMA_MAX = 0.02, 80.0
-# "cpu" takes an hour or so of one core; "gpu" is sized for one, but no run of it is reported here
+# "cpu" takes half an hour of one core and is too short for the null tokens (docs/glyphs.md); "gpu" was not run
 PRESETS: dict[str, dict[str, int]] = {
     "cpu": {"width": 128, "depth": 4, "d_ff": 256, "patch": 4, "batch_size": 96, "steps": 12_000},
     "gpu": {"width": 384, "depth": 8, "d_ff": 1024, "patch": 2, "batch_size": 512, "steps": 100_000},
