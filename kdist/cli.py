@@ -105,7 +105,7 @@ def demo(
             steps=steps,
             seed=seed,
             device=device,
-            resamples=99 if quick else 499,
+            resamples=49 if quick else 199,
             progress=lambda name, calls: bar.update(task, advance=calls, description=name),
         )
         bar.update(task, description="done")

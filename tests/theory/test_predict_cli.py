@@ -46,7 +46,7 @@ def test_predict_writes_what_the_library_says(run, features, data, tmp_path):
     window = "late-negative:scale=3,sigma_switch=1"
     result = run("predict", "-f", features, "-s", 2, "-s", window, "--class", 0, "--out", "p", "--noise", 1)
     assert result.exit_code == 0, result.output
-    assert "late-negative" in result.output
+    assert "3, then 0 below sigma 1" in " ".join(result.output.split())
     content = json.loads((tmp_path / "p" / "predict.json").read_text())
     assert [record["spec"] for record in content["schedules"]] == ["2", window]
     pair = GaussianPair.from_data(*data, 0).capped()
@@ -65,7 +65,7 @@ def test_predict_splits_off_the_solver(run, features, tmp_path):
         "predict", "-f", features, "-s", 2, "--solver", "euler_ancestral", "--eta", 0.5, "--steps", 8, "-o", "p"
     )
     assert result.exit_code == 0, result.output
-    assert "solver's part" in result.output
+    assert "solver's" in result.output
     (record,) = json.loads((tmp_path / "p" / "predict.json").read_text())["schedules"]
     for law in record["classes"].values():
         assert law["trace_ratio"] == pytest.approx(law["exact_trace_ratio"] + law["solver_part"])
