@@ -68,9 +68,11 @@ def trade_off(
         reference = getattr(first, field + "_real")
         if reference is not None:
             ax.axvline(reference, color="0.6", linewidth=0.8, zorder=0)
+            low, high = ax.get_xlim()
+            side = 1 if reference < (low + high) / 2 else -1  # towards the middle of the panel
             ax.annotate(
-                "real data", (reference, 1), textcoords="offset points", xytext=(-3, 3), ha="right", fontsize=8,
-                color="0.4",
+                "real data", (reference, 1), textcoords="offset points", xytext=(3 * side, 3),
+                ha="left" if side > 0 else "right", fontsize=8, color="0.4",
             )  # fmt: skip
         ax.set_xlabel(title)
         ax.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,7 @@
 """Guidance with the exact score of many classes: the approach to the mean field as the dimension grows.
 
     python scripts/phase_transition.py --out docs             # about 15 minutes on one core
-    python scripts/phase_transition.py --quick --out /tmp/pt  # seconds
+    python scripts/phase_transition.py --quick --out runs/pt  # seconds
 
 Samples from mixtures of ``P = exp(alpha d)`` (and ``P = d``, ``P = d**2``) Gaussian classes with kdist's guided
 denoiser and k-diffusion's solvers, measures overlap ``m`` and variance ratio ``q / c``, and draws them against

@@ -1,7 +1,7 @@
 """What four exact models of the digits predict for a schedule, and what the shipped network does, from the same noise.
 
     python scripts/predicted_vs_measured.py                      # about 15 minutes on one core; writes docs/
-    python scripts/predicted_vs_measured.py --quick --out /tmp/pm
+    python scripts/predicted_vs_measured.py --quick --out runs/pm
 
 Rungs, from least to most detail: one Gaussian pair per class (``kdist.theory``, exact at the solver's own steps), the
 mixture of ten class Gaussians, the mixture of all training images at two widths (exact scores, sampled), and the

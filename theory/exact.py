@@ -14,7 +14,7 @@ number. Class ``c`` conditions on its own components, class ``K`` on none.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -22,11 +22,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
+from .mixture_terms import Quantity, eigen_terms, isotropic_terms
+
 __all__ = ["GaussianMixtureDenoiser"]
 
-Quantity = Literal["denoised", "score", "log_prob"]
 Shrinkage = Literal["ledoit_wolf", "oas"]
-_LOG_2PI = math.log(2 * math.pi)
 
 
 class GaussianMixtureDenoiser(nn.Module):
@@ -238,7 +238,7 @@ class GaussianMixtureDenoiser(nn.Module):
 
     def _pair(self, x: torch.Tensor, t: torch.Tensor, component: torch.Tensor, quantity: Quantity) -> torch.Tensor:
         means, variances = self.means[component], self.variances[component]
-        log_density, combine = _eigen_terms(x, t, means[None], variances[None], None, quantity)
+        log_density, combine = eigen_terms(x, t, means[None], variances[None], None, quantity)
         return log_density if quantity == "log_prob" else combine(torch.ones_like(log_density))
 
     def _mix(self, x: torch.Tensor, t: torch.Tensor, first: int, last: int, quantity: Quantity) -> torch.Tensor:
@@ -251,10 +251,10 @@ class GaussianMixtureDenoiser(nn.Module):
             chunk = slice(start, min(start + step, last))
             means, variances = self.means[chunk], self.variances[chunk]
             if isotropic:
-                log_density, combine = _isotropic_terms(x, t, means, variances[:, 0], quantity)
+                log_density, combine = isotropic_terms(x, t, means, variances[:, 0], quantity)
             else:
                 axes = None if self.axes is None else self.axes[chunk]
-                log_density, combine = _eigen_terms(x, t, means[:, None], variances[:, None], axes, quantity)
+                log_density, combine = eigen_terms(x, t, means[:, None], variances[:, None], axes, quantity)
             logits = log_density + self.log_weights[chunk]
             higher = torch.maximum(peak, logits.detach().amax(1, keepdim=True))
             weight, shrink = (logits - higher).exp(), (peak - higher).exp()
@@ -288,56 +288,6 @@ class GaussianMixtureDenoiser(nn.Module):
                 f"got {_brief(classes)}"
             )
         return classes
-
-
-Combine = Callable[[torch.Tensor], torch.Tensor]
-
-
-def _isotropic_terms(
-    x: torch.Tensor, t: torch.Tensor, means: torch.Tensor, variances: torch.Tensor, quantity: Quantity
-) -> tuple[torch.Tensor, Combine]:
-    """Log-densities (n, k) of components ``N(mu_j, c_j + t)``, and the sum E1 or E2 for given weights (n, k)."""
-    shared = bool((variances == variances[0]).all())
-    c = variances[:1] if shared else variances
-    spread = c + t  # (n, 1) where shared, else (n, k)
-    cross = x @ means.T - (means.square().sum(1) + x.square().sum(1, keepdim=True)) / 2  # - |x - mu|^2 / 2
-    log_density = cross / spread - x.shape[1] / 2 * (spread.log() + _LOG_2PI)
-
-    def combine(weight: torch.Tensor) -> torch.Tensor:
-        scaled = weight / spread
-        pulled = scaled @ means
-        if quantity == "score":
-            return pulled - x * scaled.sum(1, keepdim=True)
-        return t * pulled + x * (c * scaled).sum(1, keepdim=True)
-
-    return log_density, combine
-
-
-def _eigen_terms(
-    x: torch.Tensor,
-    t: torch.Tensor,
-    means: torch.Tensor,
-    variances: torch.Tensor,
-    axes: torch.Tensor | None,
-    quantity: Quantity,
-) -> tuple[torch.Tensor, Combine]:
-    """As :func:`_isotropic_terms`, with means and variances (k, n or 1, d) and eigenvectors (k, d, d)."""
-    z = x - means  # (k, n, d)
-    z = z if axes is None else z @ axes
-    spread = variances + t
-    repeat = z.shape[-1] / variances.shape[-1]  # d where one variance stands for all directions
-    quadratic = (z.square() / spread).sum(-1) + repeat * spread.log().sum(-1)
-    log_density = -(quadratic + z.shape[-1] * _LOG_2PI).T / 2
-
-    def combine(weight: torch.Tensor) -> torch.Tensor:
-        scaled = weight.T[..., None] * z / spread  # (k, n, d)
-        part = -scaled if quantity == "score" else variances * scaled
-        part = part if axes is None else part @ axes.mT
-        if quantity == "denoised":
-            part = part + weight.T[..., None] * means
-        return part.sum(0)
-
-    return log_density, combine
 
 
 # Checks and estimators
