@@ -15,13 +15,25 @@ from typing import Any, Literal
 
 import torch
 
-__all__ = ["MODEL_PATH", "NUM_CLASSES", "SIGMA_MAX", "SIGMA_MIN", "UNCOND", "load_data", "load_model", "sigmas"]
+__all__ = [
+    "MODEL_PATH",
+    "NUM_CLASSES",
+    "SIGMA_MAX",
+    "SIGMA_MIN",
+    "UNCOND",
+    "WEAK_MODEL_PATH",
+    "load_data",
+    "load_model",
+    "sigmas",
+]
 
 NUM_CLASSES = 10
 UNCOND = NUM_CLASSES
 # at 8x8 pixels, 20 is all noise: class means lie within a fifth of it
 SIGMA_MIN, SIGMA_MAX = 0.02, 20.0
 MODEL_PATH = Path(__file__).parent / "data" / "digits.safetensors"
+# the same network after a quarter of the training: the weak model of autoguidance
+WEAK_MODEL_PATH = MODEL_PATH.with_name("digits_weak.safetensors")
 _HELD_OUT_FRACTION, _SPLIT_SEED = 0.2, 0
 
 Split = Literal["train", "held_out", "all"]
