@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_SCHEDULES", "Outcome", "network_calls", "run_demo"]
 
-# Windows sit where classes still compete; below sigma 0.7 a class's own digits dominate and there is little to guide.
+# Windows sit where classes still compete; at low sigma both predictions agree and there is little to guide.
 DEFAULT_SCHEDULES: tuple[Schedule, ...] = (
     Constant(1.0),
     Constant(1.25),
