@@ -9,6 +9,11 @@ os.environ.setdefault("K_DIFFUSION_USE_COMPILE", "0")
 
 import matplotlib
 import torch
+from hypothesis import settings
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
+
+# the same examples in every run, and no time limit for each: a slow machine is no failure
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
