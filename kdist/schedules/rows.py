@@ -27,7 +27,7 @@ class _ByRow(Schedule):
 
     @property
     def _members(self) -> tuple[Schedule, ...]:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define _members")
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
         raise ValueError(
