@@ -30,4 +30,65 @@ class Figure:
     quick: dict[str, Any] = field(default_factory=dict)
 
 
-FIGURES: dict[str, Figure] = {}
+FIGURES: dict[str, Figure] = {
+    "F1": Figure(
+        "A guided Gaussian class: mean and variance against the scale",
+        "gaussian",
+        0.2,
+        full={
+            "scales": [1 + 0.25 * k for k in range(29)],
+            "steps": [10, 20, 50],
+            "solvers": ["euler", "heun", "dpmpp_2m", "euler_ancestral", "dpmpp_2m_sde"],
+        },
+        quick={"scales": [1.0, 2.0, 4.0], "steps": [10], "solvers": ["dpmpp_2m", "euler_ancestral"]},
+    ),
+    "F2": Figure(
+        "When guidance distorts: simulation at growing dimension against the mean field",
+        "transition",
+        15,
+        full={
+            "families": [  # number of classes, alpha, scale, dimensions: up to 50 000 classes
+                ("exp", 0.3, 2.0, (8, 14, 20, 26, 32, 36)),
+                ("exp", 0.2, 4.0, (12, 24, 36, 48, 54)),
+                ("exp", 0.1, 4.0, (16, 40, 70)),
+                ("d", 0.0, 4.0, (8, 32, 128, 512)),
+                ("d2", 0.0, 4.0, (8, 16, 32, 64, 128)),
+            ],
+            "rows": 32,
+            "codebooks": 8,
+            "steps": 80,
+            "seed": 0,
+        },
+        quick={
+            "families": [("exp", 0.3, 2.0, (8, 12)), ("d", 0.0, 4.0, (8, 16))],
+            "rows": 16,
+            "codebooks": 3,
+            "steps": 16,
+            "seed": 0,
+        },
+    ),
+    "F5": Figure(
+        title="Many schedules and rules on the trained digits network",
+        module="digits_front",
+        minutes=45,
+        full={
+            "tune_seeds": [5],
+            "tune_per_class": 60,
+            "report_seeds": [101, 102, 103],
+            "per_class": 167,
+            "steps": 20,
+            "accuracy": 0.985,
+            "resamples": 199,
+        },
+        quick={
+            "tune_seeds": [5],
+            "tune_per_class": 2,
+            "report_seeds": [101, 102],
+            "per_class": 3,
+            "steps": 4,
+            "accuracy": 0.985,
+            "resamples": 3,
+            "names": ["no guidance", "constant 2", "late negative", "weak model"],
+        },
+    ),
+}

@@ -1,0 +1,355 @@
+"""F5: what many schedules and rules do to the classes of the trained digits network, tuned and reported on other seeds.
+
+A contender is a way to guide (a schedule's shape, a rule, a second network, a solver) with the settings that are tried.
+On the tuning seed all settings are sampled; the one that is kept has the least distortion, ``|log trace ratio| +
+|overshoot|``, among those that reach the wanted accuracy, or the highest accuracy if none does. It is then sampled from
+the report seeds, which nothing was chosen by, and all of its samples are measured together.
+
+All contenders start from the same noise. The judge of accuracy is the classifier shipped with ``kdist.evals``;
+distortion is measured on pixels in [-1, 1], against all 1797 images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+
+import kdist
+from kdist import digits, rules
+from kdist.evals import measure
+from kdist.evals.digits_classifier import load_digits_classifier
+from kdist.solvers import sample
+from results.style import COLOURS, MARKERS, interval, markdown
+
+__all__ = ["Contender", "Setting", "best", "compute", "contenders", "draw", "outcome", "texts"]
+
+RANGE = {"sigma_min": digits.SIGMA_MIN, "sigma_max": digits.SIGMA_MAX}
+RULES: dict[str, Callable[..., Any]] = {
+    "rescaled": rules.rescaled,
+    "projected": rules.projected,
+    "zero_star": rules.zero_star,
+    "thresholded": rules.thresholded,
+}
+QUANTITIES = ("trace_ratio", "trace_ratio_correct", "overshoot", "accuracy", "separability", "vendi", "coverage")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to sample: a schedule in ``kdist.parse``'s form and what else is not the default."""
+
+    schedule: str
+    rule: str = ""  # of RULES; "" is linear
+    weak: bool = False
+    solver: str = "dpmpp_2m"
+
+    def guided(self, model: torch.nn.Module, weak_model: torch.nn.Module) -> torch.nn.Module:
+        """The network under this guidance."""
+        schedule = kdist.parse(self.schedule)
+        if self.weak:
+            return kdist.guide(model, schedule, weak_model=weak_model)
+        rule = RULES[self.rule] if self.rule else None
+        return kdist.guide(model, schedule, uncond={"class_cond": digits.UNCOND}, rule=rule)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A name, a family for the colour, and the settings among which the tuning seed chooses."""
+
+    name: str
+    family: str
+    settings: Sequence[Setting] = field(default_factory=tuple)
+
+
+def _each(text: str, values: Sequence[Any], **others: Any) -> tuple[Setting, ...]:
+    """``text`` filled with each of ``values``, which are numbers or tuples of them."""
+    return tuple(Setting(text.format(*(v if isinstance(v, tuple) else (v,))), **others) for v in values)
+
+
+@cache
+def designed() -> str:
+    """What ``kdist design --scale 3 --keep-variance 0.95`` gives: from the images alone, before any sampling."""
+    from kdist.theory import design
+    from kdist.theory.predict_cli import Wider, load_pairs
+
+    pairs, _ = load_pairs(None, None, Wider.cap)
+    return str(design(list(pairs.values()), 3.0, sigmas=[80.0, 0.0], keep_variance=0.95))
+
+
+def contenders() -> list[Contender]:
+    """Everything that is compared."""
+    bounds = f"sigma_min={RANGE['sigma_min']},sigma_max={RANGE['sigma_max']}"
+    peaks = (1.25, 1.5, 2, 3)
+    mid = [(s, low, high) for s in peaks for low, high in ((0.5, 5), (0.3, 2))]
+    return [
+        Contender("no guidance", "constant", _each("{}", [1])),
+        *(Contender(f"constant {s:g}", "constant", _each("{}", [s])) for s in (1.25, 1.5, 2, 3)),
+        Contender("constant, tuned", "constant", _each("{}", (1.05, 1.1, 1.15, 1.2, 1.25, 1.3))),
+        Contender("interval", "standard", _each("interval:scale={},sigma_lo={},sigma_hi={}", mid)),
+        Contender("linear ramp", "standard", _each(f"ramp:start=1,end={{}},{bounds}", peaks)),
+        Contender("cosine ramp", "standard", _each(f"ramp:start=1,end={{}},{bounds},shape=cosine", peaks)),
+        Contender("falling ramp", "standard", _each(f"ramp:start={{}},end=1,{bounds}", peaks)),
+        Contender("triangle", "standard", _each(f"triangle:scale={{}},sigma_peak=1,{bounds}", peaks)),
+        Contender("exponential", "standard", _each(f"exponential:scale={{}},{bounds}", peaks)),
+        Contender("beta", "standard", _each(f"beta:scale={{}},{bounds}", peaks)),
+        Contender(
+            "linear in variance",
+            "negative",
+            _each("linear-in-variance:w0={},omega={},max_scale={}", [(-1, 0.5, 2), (-0.5, 0.5, 2), (-0.5, 0.25, 1.5)]),
+        ),
+        Contender(
+            "late negative",
+            "negative",
+            _each(
+                "late-negative:scale={},sigma_switch={},late={}",
+                [(3, 1.5, 0), (3, 1.2, 0), (2, 1.5, 0.5), (2, 1.2, 0.5), (1.5, 1.5, 0.5), (1.5, 1.5, 0)],
+            ),
+        ),
+        Contender(
+            "window, then guided again",
+            "negative",
+            _each(
+                "negative-window:scale={},sigma_lo={},sigma_hi={},inside={}",
+                [(3, 0.7, 2, 0), (2, 0.7, 2, 0), (1.5, 0.7, 2, 0), (2, 0.7, 2, 0.5), (1.5, 1, 2, 0), (2, 1, 2, 0)],
+            ),
+        ),
+        Contender(
+            "window, then conditional",
+            "negative",
+            _each(
+                "negative-window:scale={},sigma_lo={},sigma_hi={},inside={},after=1",
+                [(3, 0.7, 2, 0), (2, 0.7, 2, 0), (2, 0.7, 2, 0.5), (1.5, 1, 2, 0), (2, 1, 2, 0), (3, 1, 1.5, 0)],
+            ),
+        ),
+        Contender("designed from theory", "negative", (Setting(designed()),)),
+        Contender("rescaled", "rule", _each("{}", peaks, rule="rescaled")),
+        Contender("projected (APG)", "rule", _each("{}", peaks, rule="projected")),
+        Contender("CFG-Zero*", "rule", _each("{}", peaks, rule="zero_star")),
+        Contender("thresholded", "rule", _each("{}", peaks, rule="thresholded")),
+        Contender(
+            "late negative, rescaled", "rule", _each("late-negative:scale={},sigma_switch=1.5", (2, 3), rule="rescaled")
+        ),
+        Contender("weak model", "weak", _each("{}", (1.5, 1.75, 2, 2.5), weak=True)),
+        Contender(
+            "weak model, interval",
+            "weak",
+            _each(
+                "interval:scale={},sigma_lo={},sigma_hi={}",
+                [(2, 0.3, 5), (2, 0.2, 2), (2.5, 0.3, 5), (2.5, 0.2, 2), (3, 0.3, 2)],
+                weak=True,
+            ),
+        ),
+        Contender("SDE, no guidance", "noise", (Setting("1", solver="dpmpp_2m_sde"),)),
+        Contender("SDE, constant", "noise", _each("{}", (1.25, 1.5, 2), solver="dpmpp_2m_sde")),
+        Contender(
+            "SDE, late negative",
+            "noise",
+            _each(
+                "late-negative:scale={},sigma_switch={}", [(3, 1.5), (3, 1), (2, 1.5), (2, 1)], solver="dpmpp_2m_sde"
+            ),
+        ),
+        Contender("SDE, weak model", "noise", _each("{}", (1.5, 2, 2.5), weak=True, solver="dpmpp_2m_sde")),
+    ]
+
+
+def outcome(
+    setting: Setting, *, seeds: Sequence[int], per_class: int, steps: int, resamples: int = 0
+) -> dict[str, Any]:
+    """Samples of every seed, measured together: ``[value, low, high]`` (95 %) of each quantity, calls per sample.
+
+    With ``resamples`` also the ``real`` values: of real digits against real digits, so many split halves.
+    """
+    model, weak_model, classifier = _networks()
+    guided = setting.guided(model, weak_model)
+    labels = torch.arange(digits.NUM_CLASSES).repeat_interleave(per_class)
+    made = [_sample(setting, guided, labels, seed, steps) for seed in seeds]
+    x, labels = torch.cat([part[0] for part in made]), labels.repeat(len(seeds))
+    real, real_labels = digits.load_data("all")
+    with torch.no_grad():
+        judged = {"real_predictions": classifier(real).argmax(1), "fake_predictions": classifier(x).argmax(1)}
+    options: dict[str, Any] = {"resamples": resamples, "subspace": 0, "fid": False, **judged}
+    pooled = measure(real.flatten(1), x.flatten(1), real_labels, labels, **options).pooled
+    values = {name: getattr(pooled, name) for name in QUANTITIES}
+    found: dict[str, Any] = {name: [float(value), *value.interval] for name, value in values.items()}
+    found["calls"] = sum(part[1] for part in made) / len(seeds)
+    if resamples:
+        found["real"] = {name: float(value.floor) for name, value in values.items() if value.floor is not None}
+        found["real"] |= {"accuracy": float(pooled.accuracy_real), "separability": float(pooled.separability_real)}
+    return found
+
+
+@cache
+def _networks() -> tuple[torch.nn.Module, torch.nn.Module, torch.nn.Module]:
+    return digits.load_model(), digits.load_model(digits.WEAK_MODEL_PATH), load_digits_classifier()
+
+
+@torch.no_grad()
+def _sample(
+    setting: Setting, guided: torch.nn.Module, labels: torch.Tensor, seed: int, steps: int, batch: int = 100
+) -> tuple[torch.Tensor, float]:
+    """Images, and network calls per image: the same noise for the same seed, whatever the batch."""
+    generator = torch.Generator().manual_seed(seed)
+    levels = digits.sigmas(steps)
+    noise = torch.randn(len(labels), 1, 8, 8, generator=generator) * levels[0]
+    options: dict[str, Any] = {}
+    if setting.solver.endswith("sde"):
+        options["noise_sampler"] = lambda *_: torch.randn(part.shape, generator=generator)
+    before, images = getattr(guided, "nfe", 0.0), []
+    for part, own in zip(noise.split(batch), labels.split(batch), strict=True):
+        images.append(sample(setting.solver, guided, part, levels, extra_args={"class_cond": own}, **options))
+    return torch.cat(images), (guided.nfe - before) / len(images)
+
+
+def best(found: Sequence[Mapping[str, Any]], accuracy: float) -> int:
+    """Place of the least distorted outcome that reaches ``accuracy``; of the most accurate one if none does."""
+
+    def distortion(one: Mapping[str, Any]) -> float:
+        return abs(math.log(one["trace_ratio"][0])) + abs(one["overshoot"][0])
+
+    places = range(len(found))
+    reach = [place for place in places if found[place]["accuracy"][0] >= accuracy]
+    if reach:
+        return min(reach, key=lambda place: distortion(found[place]))
+    return max(places, key=lambda place: found[place]["accuracy"][0])
+
+
+def compute(
+    store: Any,
+    *,
+    tune_seeds: Sequence[int],
+    tune_per_class: int,
+    report_seeds: Sequence[int],
+    per_class: int,
+    steps: int,
+    accuracy: float,
+    resamples: int,
+    names: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Tune every contender, then report it: a row each, in the order of :func:`contenders`.
+
+    Args:
+        store: see :mod:`results.store`.
+        tune_seeds, tune_per_class: of the noise that settings are chosen by.
+        report_seeds, per_class: of the noise that is reported.
+        steps: of the solver.
+        accuracy: wanted, see :func:`best`.
+        resamples: of the floors.
+        names: only these contenders.
+    """
+    weights = [hashlib.sha256(p.read_bytes()).hexdigest()[:12] for p in (digits.MODEL_PATH, digits.WEAK_MODEL_PATH)]
+
+    def get(setting: Setting, seeds: Sequence[int], number: int, resamples: int = 0) -> dict[str, Any]:
+        options = {"seeds": list(seeds), "per_class": number, "steps": steps, "resamples": resamples}
+        key = {**asdict(setting), **options, "weights": weights}
+        return store.get(key, lambda: outcome(setting, **options))
+
+    chosen = [c for c in contenders() if names is None or c.name in names]
+    picked: list[Setting] = []
+    for contender in track(chosen, description="F5, tuning", disable=store.frozen):
+        tried = contender.settings
+        place = 0
+        if len(tried) > 1:
+            place = best([get(setting, tune_seeds, tune_per_class) for setting in tried], accuracy)
+        picked.append(tried[place])
+    rows = []
+    for contender, setting in zip(
+        track(chosen, description="F5, sampling", disable=store.frozen), picked, strict=False
+    ):
+        found = get(setting, report_seeds, per_class, resamples)
+        about = {"name": contender.name, "family": contender.family, "tried": len(contender.settings)}
+        rows.append({**about, **asdict(setting), **found})
+    return rows
+
+
+FAMILIES = {
+    "constant": "constant scale",
+    "standard": "standard schedules",
+    "negative": "schedules that go below 1",
+    "rule": "rules",
+    "weak": "weak model",
+    "noise": "reverse SDE",
+}
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Variance kept against accuracy and against overshoot; the numbers are those of the table's rows."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5.2), sharey=True, layout="constrained")
+    panels = (("accuracy", "accuracy (share recognised as its class)"), ("overshoot", "overshoot of the class means"))
+    for ax, (quantity, label) in zip(axes, panels, strict=True):
+        for family, colour, marker in zip(FAMILIES, COLOURS, MARKERS, strict=False):
+            own = [(n, row) for n, row in enumerate(rows, 1) if row["family"] == family]
+            x, y = ([row[name][0] for _, row in own] for name in (quantity, "trace_ratio"))
+            style: dict[str, Any] = {"fmt": marker, "ms": 5, "lw": 0.8, "color": colour, "label": FAMILIES[family]}
+            ax.errorbar(x, y, _bars(own, "trace_ratio"), _bars(own, quantity), **style)
+            for (n, _), place in zip(own, zip(x, y, strict=True), strict=True):
+                ax.annotate(str(n), place, xytext=(4, 3), textcoords="offset points", fontsize=8, color=colour)
+        ax.axhline(1, color="0.6", lw=0.8, zorder=0)
+        ax.set_xlabel(label)
+    low, high = axes[0].get_xlim()
+    axes[0].fill_between([0.985, high], 0.95, 1.05, color="0.9", zorder=0)
+    axes[0].set_xlim(low, high)
+    axes[1].fill_between([-0.1, 0.1], 0.95, 1.05, color="0.9", zorder=0)
+    axes[1].axvline(0, color="0.6", lw=0.8, zorder=0)
+    axes[0].set_ylabel("variance kept (trace ratio, 1 is the real digits')")
+    axes[1].legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _bars(rows: Sequence[tuple[int, Mapping[str, Any]]], quantity: str) -> list[list[float]]:
+    """Lengths of the error bars below and above."""
+    values = [row[quantity] for _, row in rows]
+    return [[v[0] - v[1] for v in values], [v[2] - v[0] for v in values]]
+
+
+def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """``table`` of all rows, ``settings`` that were chosen, ``short`` for README."""
+    real = next((row["real"] for row in rows if "real" in row), {})
+    head = [
+        "",
+        "guidance",
+        "variance kept",
+        "among the correct",
+        "overshoot",
+        "accuracy",
+        "separability",
+        "Vendi",
+        "calls",
+    ]
+    lines = [
+        [
+            str(n),
+            row["name"],
+            interval(row["trace_ratio"]),
+            f"{row['trace_ratio_correct'][0]:.2f}",
+            interval(row["overshoot"], sign=True),
+            interval(row["accuracy"], 3),
+            f"{row['separability'][0]:.2f}",
+            f"{row['vendi'][0]:.1f}",
+            f"{row['calls']:g}",
+        ]
+        for n, row in enumerate(rows, 1)
+    ]
+    if real:
+        own = {
+            name: f"{real[name]:.{places}f}" for name, places in (("accuracy", 3), ("separability", 2), ("vendi", 1))
+        }
+        lines.insert(0, ["", "real digits", "1", "1", "0", own["accuracy"], own["separability"], own["vendi"], ""])
+    settings = [
+        [str(n), row["name"], f"`{row['schedule']}`", row["rule"], row["solver"], str(row["tried"])]
+        for n, row in enumerate(rows, 1)
+    ]
+    return {
+        "table": markdown(head, lines),
+        "settings": markdown(["", "guidance", "schedule", "rule", "solver", "settings tried"], settings),
+        "count": str(len(rows)),
+    }

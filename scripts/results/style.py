@@ -1,0 +1,24 @@
+"""How figures and tables look: colours that any colour vision tells apart, Markdown, numbers with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["COLOURS", "MARKERS", "interval", "markdown"]
+
+# Okabe and Ito's palette, without its yellow, which is too pale for points on white
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def interval(value: Sequence[float], digits: int = 2, *, sign: bool = False) -> str:
+    """``[value, low, high]`` as ``0.94 [0.90, 0.98]``."""
+    form = f"{'+' if sign else ''}.{digits}f"
+    middle, low, high = (format(v, form) for v in value)
+    return f"{middle} [{low}, {high}]"
