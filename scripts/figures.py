@@ -45,7 +45,7 @@ FIGURES: dict[str, Figure] = {
     "F2": Figure(
         "When guidance distorts: simulation at growing dimension against the mean field",
         "transition",
-        15,
+        30,
         full={
             "families": [  # number of classes, alpha, scale, dimensions: up to 50 000 classes
                 ("exp", 0.3, 2.0, (8, 14, 20, 26, 32, 36)),
