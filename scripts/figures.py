@@ -67,6 +67,17 @@ FIGURES: dict[str, Figure] = {
             "seed": 0,
         },
     ),
+    "F3": Figure(
+        "Where guidance distorts, over the number of classes and the scale, without and with a negative window",
+        "phase_map",
+        3,
+        full={
+            "alphas": [round(0.05 * k, 2) for k in range(1, 41)],
+            "scales": [1 + 0.125 * k for k in range(41)],
+            "edge": 16,
+        },
+        quick={"alphas": [0.1, 0.5, 1.0, 2.0], "scales": [1.0, 2.0, 4.0], "edge": 2},
+    ),
     "F5": Figure(
         title="Many schedules and rules on the trained digits network",
         module="digits_front",
@@ -90,5 +101,19 @@ FIGURES: dict[str, Figure] = {
             "resamples": 3,
             "names": ["no guidance", "constant 2", "late negative", "weak model"],
         },
+    ),
+    "F7": Figure(
+        title="The latent-diffusion protocol",
+        module="latent",
+        minutes=1,
+        full={"steps": 30, "samples": 20, "scale": 7.5, "seed": 0, "model": None},
+        quick={"steps": 4, "samples": 2, "scale": 7.5, "seed": 0},
+    ),
+    "F8": Figure(
+        title="Distortion against the number of classes, on one network",
+        module="glyph_classes",
+        minutes=15,
+        full={"per_class": 48, "theory_per_class": 16, "seed": 0},
+        quick={"saved": "docs/data/F8.json"},
     ),
 }

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
+from results.style import interval, markdown
 
-__all__ = ["distortion_figure", "sample_figure", "tables"]
+__all__ = ["distortion_figure", "sample_figure", "sheet", "tables"]
 
 # Okabe and Ito's colours, told apart by the colour-blind
 COLOURS = {"1.5": "#56B4E9", "2": "#0072B2", "4": "#D55E00", "window": "#009E73", "late": "#CC79A7"}
@@ -26,7 +24,7 @@ QUANTITIES = {"overshoot": "overshoot", "trace_ratio": "trace ratio inside the c
 
 
 def distortion_figure(data: Mapping[str, Any], path: Path) -> None:
-    """Figure F8 from the numbers in ``docs/data/glyphs.json``: a row per solver, a column per quantity."""
+    """Figure F8 from :func:`measure_glyphs.measured`: a row per solver, a column per quantity."""
     used = [solver for solver in SOLVERS if any(row["solver"] == solver for row in data["network"])]
     figure, axes = plt.subplots(len(used), 3, figsize=(11, 3.3 * len(used) + 0.9), sharex=True, squeeze=False)
     for line, solver in zip(axes, used, strict=True):
@@ -78,45 +76,63 @@ def _draw_panel(axis: Any, data: Mapping[str, Any], solver: str, quantity: str) 
     axis.grid(alpha=0.25)
 
 
-def sample_figure(
-    samples: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor], path: Path, *, each: int = 10
-) -> None:
-    """A block of columns per law, a row per class: the first ``each`` images of each, (N, 1, h, w) in [-1, 1]."""
-    figure, axes = plt.subplots(1, len(samples), figsize=(2.8 * len(samples), 2.7), squeeze=False)
-    for axis, (name, x) in zip(axes[0], samples.items(), strict=True):
-        lines = [torch.cat(list(x[labels[name] == c][:each, 0]), 1) for c in labels[name].unique()]
-        axis.imshow(-torch.cat(lines), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+def sheet(x: torch.Tensor, labels: torch.Tensor, each: int) -> dict[str, Any]:
+    """A row per class, the first ``each`` images of (N, 1, h, w) in [-1, 1] in it: ``shape`` and bytes, for JSON."""
+    lines = [torch.cat(list(x[labels == c][:each, 0]), 1) for c in labels.unique()]
+    grey = ((torch.cat(lines) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+    return {"shape": grey.shape, "bytes": base64.b64encode(grey.tobytes()).decode()}
+
+
+def sample_figure(sheets: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """A block for each sheet, named."""
+    figure, axes = plt.subplots(1, len(sheets), figsize=(2.8 * len(sheets), 2.7), squeeze=False)
+    for axis, (name, one) in zip(axes[0], sheets.items(), strict=True):
+        grey = np.frombuffer(base64.b64decode(one["bytes"]), np.uint8).reshape(one["shape"])
+        axis.imshow(grey, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
         axis.set_title(name, fontsize=9)
         axis.set_axis_off()
     figure.tight_layout()
     _save(figure, path)
 
 
-def tables(data: Mapping[str, Any]) -> str:
-    """The numbers as Markdown: null tokens, largest set against smallest, everything."""
+def tables(data: Mapping[str, Any]) -> dict[str, str]:
+    """Markdown: ``null`` tokens, ``paired`` differences of largest and smallest set, ``network``, ``mixture``."""
     sets = data["sets"]
-    header = " | ".join(f"error with token {p}" for p in sets)
-    lines = [f"| set | its token's samples in it (real) | trace ratio | {header} |", "| --- " * (3 + len(sets)) + "|"]
+    head = ["set", "null token's samples in it", "its classes' samples", "real images", "trace ratio"]
+    lines = []
     for row in data["null_check"]:
-        errors = " | ".join(f"{value:.2f}" for value in row["error"].values())
-        own = [row[law][str(row["set"])][0] for law in ("generated", "real")]
-        lines.append(f"| {row['set']} | {own[0]:.2f} ({own[1]:.2f}) | {row['trace_ratio']:.2f} | {errors} |")
-    lines += ["", f"| solver | scale | overshoot, {sets[-1]} less {sets[0]} | log trace ratio, the same |"]
-    lines += ["| --- | --- | --- | --- |"]
-    for row in data["paired"]:
-        cells = [f"{value:+.3f} [{low:+.3f}, {high:+.3f}]" for value, low, high in (row["overshoot"], row["log_trace"])]
-        lines.append(
-            f"| {SOLVERS[row['solver']]} | {NAMES.get(row['schedule'], row['schedule'])} | {' | '.join(cells)} |"
-        )
-    lines += ["", "| solver | scale | P | overshoot | trace ratio | the same, correct samples | accuracy among P |"]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
-    for row in data["network"]:
-        names = ("overshoot", "trace_ratio", "trace_ratio_correct")
-        cells = ["{:.2f} [{:.2f}, {:.2f}]".format(*row[name]) for name in names]
-        cells.append(", ".join(f"{share[0]:.2f}" for share in row["accuracy"].values()))
-        first = [SOLVERS[row["solver"]], NAMES.get(row["schedule"], row["schedule"]), str(row["set"] or "any")]
-        lines.append(f"| {' | '.join(first + cells)} |")
-    return "\n".join(lines)
+        shares = [f"{row[law][str(row['set'])][0]:.2f}" for law in ("generated", "by_class", "real")]
+        best = min(row["error"].values())
+        errors = [f"**{e:.2f}**" if e == best else f"{e:.2f}" for e in row["error"].values()]
+        lines.append([str(row["set"]), *shares, f"{row['trace_ratio']:.2f}", *errors])
+    found = {"null": markdown([*head, *(f"error, token {p}" for p in sets)], lines)}
+    head = ["solver", "scale", f"overshoot, {sets[-1]} less {sets[0]}", "log trace ratio, the same"]
+    lines = [
+        [*_names(row), *(interval(row[name], 3, sign=True) for name in ("overshoot", "log_trace"))]
+        for row in data["paired"]
+    ]
+    found["paired"] = markdown(head, lines)
+    head = ["solver", "scale", "P", "overshoot", "trace ratio", "the same, correct samples", "accuracy among P"]
+    lines = [
+        [
+            *_names(row),
+            str(row["set"] or "any"),
+            *(interval(row[name]) for name in ("overshoot", "trace_ratio", "trace_ratio_correct")),
+            ", ".join(f"{share[0]:.2f}" for share in row["accuracy"].values()),
+        ]
+        for row in data["network"]
+    ]
+    found["network"] = markdown(head, lines)
+    head = ["solver", "scale", "P", "overshoot", "trace ratio"]
+    lines = [
+        [*_names(row), str(row["set"]), interval(row["overshoot"]), interval(row["trace_ratio"])]
+        for row in data["theory"]["empirical"]
+    ]
+    return found | {"mixture": markdown(head, lines)}
+
+
+def _names(row: Mapping[str, Any]) -> list[str]:
+    return [SOLVERS[row["solver"]], NAMES.get(row["schedule"], row["schedule"])]
 
 
 def _save(figure: Any, path: Path) -> None:

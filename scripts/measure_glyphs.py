@@ -1,12 +1,9 @@
-"""Distortion against the number of classes, on one trained network with everything else held fixed (figure F8).
-
-    python scripts/measure_glyphs.py --weights docs/data/glyphs.safetensors --out runs/glyphs/measure    # resumes
-    python scripts/measure_glyphs.py --redraw                                                             # seconds
+"""Distortion against the number of classes, on one trained network with everything else held fixed.
 
 The network (``scripts/train_glyphs.py``) has one null token per nested set of classes. Always the same classes, those
 of the smallest set, are sampled from the same noise by the same solver with the same schedule; only the null token
-changes, that is, how many classes the unconditional branch believes in. Samples are kept in ``OUT`` as they are made,
-keyed by weights and settings, the numbers in ``docs/data/glyphs.json``; the figure is drawn from the latter.
+changes, that is, how many classes the unconditional branch believes in. Samples are kept as they are made, keyed by
+weights and settings. ``python scripts/reproduce.py --only F8`` runs it.
 
 Distortion is measured on pixels in [-1, 1] against held-out images. Overshoot points away from the mean of *all*
 classes for every set, so that its unit does not change. The judge of accuracy is a Parzen classifier on 24 training
@@ -16,17 +13,15 @@ images of every class: most likely class among those of the set.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import glyph_figures
 import glyph_theory
 import glyphs
 import numpy as np
 import torch
-import typer
 from rich.progress import track
 from train_glyphs import load_model, null_token
 from training import save_atomically
@@ -41,14 +36,13 @@ __all__ = [
     "Judge",
     "Plan",
     "measure_all",
+    "measured",
     "null_check",
     "observe",
     "paired_difference",
     "predict",
 ]
 
-WEIGHTS, DATA = Path("docs/data/glyphs.safetensors"), Path("docs/data/glyphs.json")
-FIGURE = Path("docs/figures/glyphs.png")
 SCHEDULES: dict[str, kdist.Schedule] = {
     "1": kdist.Constant(1.0),
     "1.5": kdist.Constant(1.5),
@@ -263,8 +257,9 @@ def null_check(
 ) -> list[dict[str, Any]]:
     """Does each null token sample its own set: where the judge places samples, and where real images of that set.
 
-    Per set: ``generated`` and ``real``, the share that the judge, choosing among *all* classes, places in each nested
-    set; the ratio of the two laws' traces; ``error``, how well every set's null token denoises this set's images.
+    Per set: ``generated``, ``by_class`` and ``real``, the share that the judge, choosing among *all* classes, places in
+    each nested set, of the null token's samples, of samples of the set's classes by their own tokens, and of images;
+    the ratio of the first and last law's traces; ``error``, how well every set's null token denoises this set's images.
     """
     rows = []
     counts = torch.bincount(held_out.labels)
@@ -275,8 +270,9 @@ def null_check(
         share = torch.rand(number, generator=generator, dtype=torch.float64)
         real = glyphs.to_model(held_out.images[starts[labels] + (share * counts[labels]).long()])
         fake = plan.samples("dpmpp_2m", SCHEDULES["1"], null, torch.full((number,), null))
+        own = plan.samples("dpmpp_2m", SCHEDULES["1"], null, labels)
         row: dict[str, Any] = {"set": classes}
-        for name, x in (("generated", fake), ("real", real)):
+        for name, x in (("generated", fake), ("by_class", own), ("real", real)):
             placed = judge.log_likelihoods(x).argmax(1)
             row[name] = {str(p): _share(placed < p) for p in sets}
         row["trace_ratio"] = float(fake.flatten(1).var(0).sum() / real.flatten(1).var(0).sum())
@@ -329,57 +325,40 @@ def observe(
     return {"null_check": checked, "network": rows, "paired": paired}
 
 
-def main(
-    weights: Annotated[Path, typer.Option(help="what train_glyphs.py exported")] = WEIGHTS,
-    out: Annotated[Path, typer.Option(help="folder of samples; an interrupted run resumes")] = Path(
-        "runs/glyphs/measure"
-    ),
-    per_class: Annotated[int, typer.Option(help="samples of each class")] = 32,
-    theory_per_class: Annotated[int, typer.Option(help="the same for the exact mixture")] = 16,
-    seed: int = 0,
-    data_path: Annotated[Path, typer.Option("--data", help="JSON of all numbers")] = DATA,
-    figure_path: Annotated[Path, typer.Option("--figure", help="PNG; a second one shows samples")] = FIGURE,
-    redraw: Annotated[bool, typer.Option(help="only draw the figure and print the tables, from the JSON")] = False,
-) -> None:
-    """Measure the glyph model's distortion against the number of classes, and draw figure F8."""
-    if not redraw:
-        try:
-            model: Any = load_model(weights)
-        except (ValueError, FileNotFoundError) as error:
-            raise typer.BadParameter(str(error)) from error
-        sets = model.sets
-        nulls = [null_token(classes, sets) for classes in sets]
-        train, held_out = (glyphs.load(split, classes=max(sets)) for split in ("train", "held_out"))
-        real = held_out.first(sets[0])
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
-        plan = Plan(digest, model, out, classes=sets[0], per_class=per_class, seed=seed)
-        data = {
-            "weights": digest,
-            "settings": {
-                "per_class": per_class,
-                "theory_per_class": theory_per_class,
-                "steps": plan.steps,
-                "seed": seed,
-            },
-            "schedules": {name: schedule.to_dict() for name, schedule in SCHEDULES.items()},
-            "sets": list(sets),
-            "characters": list(train.characters[: sets[0]]),
-            **observe(plan, train, held_out, sets, nulls),
-            "theory": predict(train, real, sets, out, per_class=theory_per_class, seed=seed),
-        }
-        save_atomically(data_path, lambda path: path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n"))
-        shown = {"held-out": glyphs.to_model(real.images)}
-        shown["scale 1"] = plan.samples("dpmpp_2m", SCHEDULES["1"], nulls[0])
-        for classes, null in ((sets[0], nulls[0]), (sets[-1], nulls[-1])):
-            shown[f"scale 4, P = {classes}"] = plan.samples("dpmpp_2m", SCHEDULES["4"], null)
-        labels = {name: real.labels if name == "held-out" else plan.labels for name in shown}
-        glyph_figures.sample_figure(shown, labels, figure_path.with_name(f"{figure_path.stem}_samples.png"))
-    elif not data_path.is_file():
-        raise typer.BadParameter(f"no numbers at {data_path}; measure first, without --redraw")
-    data = json.loads(data_path.read_text())
-    glyph_figures.distortion_figure(data, figure_path)
-    typer.echo(glyph_figures.tables(data))
+def shown(plan: Plan, held_out: glyphs.Glyphs, nulls: Sequence[int], *, each: int = 10) -> dict[str, Any]:
+    """A few images of every class for the eye, as sheets: see :func:`glyph_figures.sheet`."""
+    laws = {"held-out images": (glyphs.to_model(held_out.images), held_out.labels)}
+    laws["scale 1"] = (plan.samples("dpmpp_2m", SCHEDULES["1"], nulls[0]), plan.labels)
+    for name, null in (("smallest", nulls[0]), ("largest", nulls[-1])):
+        laws[f"scale 4, {name} set"] = (plan.samples("dpmpp_2m", SCHEDULES["4"], null), plan.labels)
+    return {name: glyph_figures.sheet(x, labels, each) for name, (x, labels) in laws.items()}
 
 
-if __name__ == "__main__":
-    typer.run(main)
+def measured(weights: Path, folder: Path, *, per_class: int, theory_per_class: int, seed: int) -> dict[str, Any]:
+    """All numbers of figure F8.
+
+    Args:
+        weights: what ``train_glyphs.py`` exported.
+        folder: of the samples; an interrupted run resumes.
+        per_class: samples of each class.
+        theory_per_class: the same for the exact mixture.
+        seed: of all noise.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`train_glyphs.load_model`.
+    """
+    model: Any = load_model(weights)
+    sets = model.sets
+    nulls = [null_token(classes, sets) for classes in sets]
+    train, held_out = (glyphs.load(split, classes=max(sets)) for split in ("train", "held_out"))
+    real = held_out.first(sets[0])
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    plan = Plan(digest, model, folder, classes=sets[0], per_class=per_class, seed=seed)
+    return {
+        "schedules": {name: schedule.to_dict() for name, schedule in SCHEDULES.items()},
+        "sets": list(sets),
+        "characters": list(train.characters[: sets[0]]),
+        **observe(plan, train, held_out, sets, nulls),
+        "theory": predict(train, real, sets, folder, per_class=theory_per_class, seed=seed),
+        "shown": shown(plan, real, nulls),
+    }

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
 from PIL import Image
-from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
@@ -18,6 +16,8 @@ import glyph_theory
 import glyphs
 import measure_glyphs
 from measure_glyphs import Judge, Plan
+from results import glyph_classes
+from results.store import Store
 
 import kdist
 from kdist.theory import GaussianMixtureDenoiser
@@ -191,32 +191,42 @@ def test_observations_and_predictions_fit_together(plan, real, tmp_path, monkeyp
 
 
 def test_the_sample_figure_shows_every_law(tmp_path, real):
-    x = glyphs.to_model(real.images)
+    sheet = glyph_figures.sheet(glyphs.to_model(real.images), real.labels, 3)
+    assert sheet["shape"] == (4 * 2, 3 * 2)  # four classes of images of 2 x 2
     sizes = []
-    for laws in ({"a": x}, {"a": x, "b": x}):
-        glyph_figures.sample_figure(laws, dict.fromkeys(laws, real.labels), tmp_path / "s.png", each=3)
+    for names in ("a", "ab"):
+        glyph_figures.sample_figure(dict.fromkeys(names, sheet), tmp_path / "s.png")
         sizes.append(Image.open(tmp_path / "s.png").width)
     assert sizes[1] == 2 * sizes[0]
 
 
-def test_the_figure_is_drawn_from_the_numbers_alone(tmp_path):
+def test_the_figure_is_drawn_from_the_numbers_alone(tmp_path, real):
     cell = {"overshoot": [0.2, 0.1, 0.3], "trace_ratio": [0.9, 0.8, 1.0], "trace_ratio_correct": [0.7, 0.6, 0.8]}
     floors = {"overshoot_floor": [-0.1, 0.1], "trace_ratio_floor": [0.9, 1.1]}
     share = {"2": [0.9, 0.8, 0.95], "4": [0.8, 0.7, 0.9]}
     rows = [{"solver": "dpmpp_2m", "schedule": "2", "set": p, "accuracy": share, **cell, **floors} for p in (2, 4)]
     plain = rows[0] | {"schedule": "1", "set": 0, "accuracy_real": share}
-    theory = [{"solver": "dpmpp_2m", "schedule": "2", "set": p, "overshoot": 0.1, "trace_ratio": 0.9} for p in (2, 4)]
-    checked = [{"set": 2, "generated": share, "real": share, "trace_ratio": 1.0, "error": {"2": 5.0, "4": 6.0}}]
+    theory = [{"solver": "dpmpp_2m", "schedule": "2", "set": p, **cell} for p in (2, 4)]
+    checked = {"set": 2, "generated": share, "by_class": share, "real": share, "trace_ratio": 1.0}
     paired = [{"solver": "dpmpp_2m", "schedule": "2", "overshoot": [0.1, 0.0, 0.2], "log_trace": [-0.1, -0.2, 0.0]}]
-    predicted = {"empirical": theory, "mean_field": theory}
-    data = {"sets": [2, 4], "network": [plain, *rows], "null_check": checked, "paired": paired, "theory": predicted}
-    (tmp_path / "d.json").write_text(json.dumps(data))
-    app = typer.Typer()
-    app.command()(measure_glyphs.main)
-    arguments = ["--redraw", "--data", str(tmp_path / "d.json"), "--figure", str(tmp_path / "f.png")]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0
-    assert "| DPM-Solver++(2M) | 2 | 4 | 0.20 [0.10, 0.30] | 0.90 [0.80, 1.00] | 0.70 [0.60, 0.80] |" in result.stdout
-    assert (tmp_path / "f.png").read_bytes()[:4] == b"\x89PNG"
-    for wrong in (["--redraw", "--data", "none.json"], ["--weights", str(tmp_path / "none.safetensors")]):
-        assert CliRunner().invoke(app, wrong).exit_code == 2
+    data = {
+        "sets": [2, 4],
+        "characters": ["a", "b"],
+        "network": [plain, *rows],
+        "null_check": [checked | {"error": {"2": 5.0, "4": 6.0}}],
+        "paired": paired,
+        "theory": {"empirical": theory, "mean_field": theory},
+        "shown": {"held-out images": glyph_figures.sheet(glyphs.to_model(real.images), real.labels, 3)},
+    }
+    (tmp_path / "saved.json").write_text(json.dumps({"records": [{"key": {}, "value": data}]}))
+    found = glyph_classes.compute(Store(tmp_path / "F8.json"), saved=str(tmp_path / "saved.json"))
+    glyph_classes.draw(found, tmp_path / "F8.png")
+    for name in ("F8.png", "F8_samples.png"):
+        assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
+    texts = glyph_classes.texts(found)
+    assert (
+        "| DPM-Solver++(2M) | 2 | 4 | 0.20 [0.10, 0.30] | 0.90 [0.80, 1.00] | 0.70 [0.60, 0.80] |" in texts["network"]
+    )
+    assert "**5.00** | 6.00" in texts["null"]
+    with pytest.raises(FileNotFoundError):
+        glyph_classes.compute(Store(tmp_path / "new.json"), weights=str(tmp_path / "none.safetensors"))
