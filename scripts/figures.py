@@ -70,7 +70,7 @@ FIGURES: dict[str, Figure] = {
     "F3": Figure(
         "Where guidance distorts, over the number of classes and the scale, without and with a negative window",
         "phase_map",
-        3,
+        4,
         full={
             "alphas": [round(0.05 * k, 2) for k in range(1, 41)],
             "scales": [1 + 0.125 * k for k in range(41)],

@@ -1,0 +1,129 @@
+"""Where guidance distorts, over the number of classes and the scale, without and with a negative window (mean field).
+
+``alpha = log P / d`` classes per dimension, class variance ``c = 0.1``. Two lines are drawn: where unguided classes
+overlap (``kdist.theory.critical_alpha``) and where a guided sample is never resolved (``guided_critical_alpha``); for
+the windows also where the own class has taken over already at the window's upper edge, so that the window acts on
+nothing. Equations: docs/theory_mixtures.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import kdist
+from kdist.theory import critical_alpha, guided_critical_alpha, phase_diagram
+
+from .store import Store
+from .style import markdown
+
+__all__ = ["SCHEDULES", "compute", "draw", "texts"]
+
+SIGMA_MAX, WITHIN_VAR = math.sqrt(2000), 0.1
+WINDOW = (1.0, 3.0)
+SCHEDULES: dict[str, Callable[[float], kdist.Schedule]] = {
+    "constant": kdist.Constant,
+    "window, then the scale again": lambda scale: kdist.NegativeWindow(scale, *WINDOW),
+    "window, then scale 1": lambda scale: kdist.NegativeWindow(scale, *WINDOW, after=1.0),
+}
+NOISES = {"ODE": 0.0, "SDE": 1.0}
+QUOTED = {"alpha": (0.1, 0.3, 0.6, 1.0, 1.6), "scale": (2.0, 4.0)}
+
+
+def compute(store: Store, *, alphas: Sequence[float], scales: Sequence[float], edge: int) -> list[dict[str, Any]]:
+    """One row per schedule and noise: maps (alphas, scales), and the line of no resolution at ``edge`` scales."""
+    rows = []
+    edges = np.linspace(scales[0], scales[-1], edge).tolist()
+    for name in SCHEDULES:
+        for noise, lam in NOISES.items():
+            key = {"schedule": name, "window": WINDOW, "lam": lam, "c": WITHIN_VAR, "sigma_max": SIGMA_MAX}
+            maps = store.get(
+                key | {"alphas": list(alphas), "scales": list(scales)}, lambda: diagram(name, lam, alphas, scales)
+            )
+            border = store.get(key | {"border": edges}, lambda: [critical(name, lam, scale) for scale in edges])
+            rows.append(
+                {"schedule": name, "noise": noise, "alphas": list(alphas), "scales": list(scales), "edges": edges}
+                | {"border": border, **maps}
+            )
+    return rows
+
+
+def diagram(name: str, lam: float, alphas: Sequence[float], scales: Sequence[float]) -> dict[str, Any]:
+    """Final ``overlap`` and ``ratio``, and ``switch`` (0 where the own class never takes over), as nested lists."""
+    result = phase_diagram(
+        alphas, scales, within_var=WITHIN_VAR, sigma_max=SIGMA_MAX, noise=lam, family=SCHEDULES[name]
+    )
+    values = {
+        "overlap": result.overlap,
+        "ratio": result.variance_ratio,
+        "switch": np.nan_to_num(result.switch_sigma, nan=0.0),
+    }
+    return {key: value.round(4).tolist() for key, value in values.items()}
+
+
+def critical(name: str, lam: float, scale: float) -> float:
+    """``guided_critical_alpha`` of the schedule at this scale."""
+    value = guided_critical_alpha(SCHEDULES[name](scale), within_var=WITHIN_VAR, sigma_max=SIGMA_MAX, noise=lam)
+    return round(value, 4)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Columns are schedules; overlap and variance ratio of the ODE, then of the SDE. White is undistorted."""
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import TwoSlopeNorm
+
+    looks = {
+        "overlap": ("overlap m", TwoSlopeNorm(1.0, 0.8, 1.5)),
+        "ratio": ("variance ratio q / c", TwoSlopeNorm(1.0, 0.0, 1.75)),
+    }
+    fig, axes = plt.subplots(4, len(SCHEDULES), figsize=(9.6, 10.4), sharex=True, sharey=True, layout="constrained")
+    for line, (noise, value) in enumerate((noise, value) for noise in NOISES for value in looks):
+        label, norm = looks[value]
+        for ax, row in zip(axes[line], [row for row in rows if row["noise"] == noise], strict=True):
+            image = ax.pcolormesh(
+                row["alphas"], row["scales"], np.array(row[value]).T, norm=norm, cmap="PuOr_r", shading="nearest"
+            )
+            ax.axvline(critical_alpha(WITHIN_VAR), color="k", ls=":", label="unguided classes overlap")
+            ax.plot(row["border"], row["edges"], "k--", label="guided samples never resolved")
+            if row["schedule"] != "constant":
+                ax.contour(row["alphas"], row["scales"], np.array(row["switch"]).T, levels=[WINDOW[1]], colors="k")
+                ax.plot([], [], "k-", label="left of it the class has won before the window")
+            ax.set_xlim(row["alphas"][0], row["alphas"][-1])
+            ax.set_ylim(row["scales"][0], row["scales"][-1])
+            if line == 0:
+                ax.set_title(row["schedule"], fontsize=11)
+        axes[line, 0].set_ylabel(f"{noise}\nguidance scale")
+        fig.colorbar(image, ax=axes[line], label=label, extend="both", aspect=14)
+    for ax in axes[-1]:
+        ax.set_xlabel("alpha = log P / d")
+    fig.legend(*axes[0, -1].get_legend_handles_labels(), ncols=3, fontsize=9, loc="outside lower center", frameon=False)
+    fig.savefig(path, dpi=100)
+    plt.close(fig)
+
+
+def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """``table``: overlap / ratio at a few points of the map; ``alpha_c`` and where guided samples are never resolved."""
+    alphas, scales = rows[0]["alphas"], rows[0]["scales"]
+    columns = sorted({min(range(len(alphas)), key=lambda i: abs(alphas[i] - a)) for a in QUOTED["alpha"]})
+    lines = sorted({min(range(len(scales)), key=lambda i: abs(scales[i] - s)) for s in QUOTED["scale"]})
+    body = [
+        [row["schedule"], row["noise"], f"{scales[j]:g}"]
+        + [f"{row['overlap'][i][j]:.2f} / {row['ratio'][i][j]:.2f}" for i in columns]
+        for j in lines
+        for row in rows
+    ]
+    borders = {
+        f"never_resolved_{row['noise'].lower()}": f"{max(row['border']):.2f}"
+        for row in rows
+        if row["schedule"] == "constant"
+    }
+    return {
+        "table": markdown(["schedule", "noise", "scale", *(f"alpha {alphas[i]:g}" for i in columns)], body),
+        "window": f"{WINDOW[0]:g} < sigma <= {WINDOW[1]:g}",
+        "alpha_c": f"{critical_alpha(WITHIN_VAR):.2f}",
+        **borders,
+    }
