@@ -78,6 +78,19 @@ FIGURES: dict[str, Figure] = {
         },
         quick={"alphas": [0.1, 0.5, 1.0, 2.0], "scales": [1.0, 2.0, 4.0], "edge": 2},
     ),
+    "F4": Figure(
+        "No standard schedule keeps the variance, and what negative windows do",
+        "no_schedule",
+        3,
+        full={
+            "peaks": [1.5, 2.0, 3.0, 4.0, 6.0, 8.0],
+            "points": 120,
+            "random": 1000,
+            "random_range": [0.0, 4.0],
+            "seed": 0,
+        },
+        quick={"peaks": [2.0, 4.0], "points": 12, "random": 10, "random_range": [0.0, 4.0], "seed": 0},
+    ),
     "F5": Figure(
         title="Many schedules and rules on the trained digits network",
         module="digits_front",
