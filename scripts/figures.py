@@ -86,10 +86,10 @@ FIGURES: dict[str, Figure] = {
             "peaks": [1.5, 2.0, 3.0, 4.0, 6.0, 8.0],
             "points": 120,
             "random": 1000,
-            "random_range": [0.0, 4.0],
+            "random_peak": 4.0,
             "seed": 0,
         },
-        quick={"peaks": [2.0, 4.0], "points": 12, "random": 10, "random_range": [0.0, 4.0], "seed": 0},
+        quick={"peaks": [2.0, 4.0], "points": 12, "random": 10, "random_peak": 4.0, "seed": 0},
     ),
     "F5": Figure(
         title="Many schedules and rules on the trained digits network",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kdist.compat import import_k_diffusion
 from kdist.theory import GaussianPair, moments, solver_moments, solver_noise
 
 from .store import Store
+from .style import markdown
 
 __all__ = ["compute", "draw", "texts"]
 
@@ -39,7 +41,7 @@ def compute(
             "scales": list(scales),
             **store.get(
                 {"solver": solver, "steps": n, "scales": list(scales), "sigmas": [SIGMA_MIN, SIGMA_MAX], **PAIR},
-                lambda: ratios(solver, n, scales),
+                partial(ratios, solver, n, scales),
             ),
         }
         for solver in solvers
@@ -68,7 +70,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     solvers = list(dict.fromkeys(row["solver"] for row in rows))
     exact = [value for row in rows if row["steps"] is None for value in row["mean"]]
     fig, axes = plt.subplots(
-        2, len(solvers), figsize=(2.4 * len(solvers), 5.2), sharex=True, sharey="row", squeeze=False, layout="constrained"
+        2,
+        len(solvers),
+        figsize=(2.4 * len(solvers), 5.2),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
     )
     for column, solver in enumerate(solvers):
         mine = [row for row in rows if row["solver"] == solver]
@@ -95,17 +103,19 @@ def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
     quoted = min(scales, key=lambda s: abs(s - QUOTED))
     picked = list(dict.fromkeys((min(scales), quoted)))
     head = [f"{name}, scale {s:g}" for s in picked for name in ("mean", "variance")]
-    lines = [f"| solver | steps | {' | '.join(head)} |", f"| --- | --- |{' --- |' * len(head)}"]
-    for row in rows:
-        cells = [
-            f"{row[name][scales.index(s)]:.{digits}g}" for s in picked for name, digits in (("mean", 3), ("variance", 2))
+    body = [
+        ["" if row["steps"] else row["solver"], str(row["steps"] or "exact")]
+        + [
+            f"{row[name][scales.index(s)]:{form}}"
+            for s in picked
+            for name, form in (("mean", ".3f"), ("variance", ".2g"))
         ]
-        name = row["solver"] if row["steps"] is None else ""
-        lines.append(f"| {name} | {row['steps'] or 'exact'} | {' | '.join(cells)} |")
+        for row in rows
+    ]
     at = scales.index(quoted)
     exact = {bool(row["noise"]): row for row in rows if row["steps"] is None}
     return {
-        "table": "\n".join(lines),
+        "table": markdown(["solver", "steps", *head], body),
         "scale": f"{quoted:g}",
         **{
             f"{kind}_{name}": f"{exact[noisy][name][at]:.3g}"

@@ -8,10 +8,10 @@ Equations (5) and (6) of docs/theory.md become, because ``w/(u+t) dt = (c+t)/(u-
     V(0) = [c z(inf)**2, where lam = 0]  +  lam int (c/(c+t))**(2 kappa) z**2 dt
 
 Both grow with ``z`` at every ``t`` for given ``z(inf)``. With ``w`` between two limits and ``L(inf)`` given, ``L(t)``
-is least at all ``t`` at once for the lower limit up to some ``t*`` and the upper limit above it. So **LateNegative(s_max,
-sigma*, late=s_min) has at least the overshoot and at least the variance of any schedule with the same L(inf)**, with
-any noise: the curve over ``sigma*`` bounds every schedule with scale in ``[s_min, s_max]``. With noise 1 the overshoot
-depends on ``L(inf)`` alone.
+is least at all ``t`` at once for the lower limit up to some ``t*`` and the upper limit above it. So ``LateNegative(s_max,
+sigma*, late=s_min)`` has at least the overshoot and at least the variance of any schedule with the same ``L(inf)``:
+the curve over ``sigma*`` bounds every schedule with scale in ``[s_min, s_max]``, with or without noise. With noise 1
+the overshoot depends on ``L(inf)`` alone.
 
 The mean field of many classes is the pair ``c, 1 + c`` in which the weight is 0 once the own class has taken over
 (docs/theory_mixtures.md). The same curve bounds it, where ``s_min <= 1``.
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ GAUSSIAN = GaussianPair(0.5, 0.3, 0.0, 1.0)
 ALPHA, WITHIN_VAR, SIGMA_MAX = 0.3, 0.1, math.sqrt(2000)  # of the mean field
 WORLDS = {"one Gaussian pair": GAUSSIAN, "many classes": GaussianPair(1.0, WITHIN_VAR, 0.0, 1.0 + WITHIN_VAR)}
 NOISES = {"ODE": 0.0, "SDE": 1.0}
+LOWS = (0.0, 1.0)  # bounds: the whole is not left, or the class is never guided negatively
 LOW, HIGH = 0.03, 80.0  # noise levels that the shaped schedules run over
 
 STANDARD: dict[str, list[Build]] = {
@@ -75,6 +77,14 @@ STANDARD: dict[str, list[Build]] = {
     ],
 }
 """Never below scale 1."""
+
+TICKS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95, 1, 1.05, 1.1, 1.5, 2, 3)
+FRAMES = {  # of the panels: overshoot from, to, variance ratio from, to
+    ("one Gaussian pair", "ODE"): (-0.25, 1.7, 0.008, 4.0),
+    ("one Gaussian pair", "SDE"): (-0.25, 0.45, 0.09, 4.0),
+    ("many classes", "ODE"): (-0.15, 0.7, 0.45, 2.0),
+    ("many classes", "SDE"): (-0.03, 0.11, 0.93, 1.1),
+}
 
 WINDOWS = ((0.2, 0.6), (0.5, 1.5), (1.0, 3.0), (2.0, 6.0))
 NEGATIVE: dict[str, list[Build]] = {
@@ -113,7 +123,7 @@ def switch_sigma(pair: GaussianPair, share: float) -> float:
 
 def frontier(pair: GaussianPair, lam: float, low: float, high: float, points: int) -> Curve:
     """The bound on all schedules with scale in [low, high]: overshoot rising, and the largest variance ratio there."""
-    shares = np.linspace(1, 0, points)[1:-1]
+    shares = (1 + np.cos(np.linspace(0, math.pi, points)[1:-1])) / 2  # dense at both ends, where the curve bends
     schedules = [LateNegative(high, switch_sigma(pair, share), late=low) for share in shares]
     overshoot, ratio = outcome(pair, lam, [low, *schedules, high])
     # lower switches only lose variance once the overshoot is at its largest
@@ -147,19 +157,19 @@ def excess(world: str, lam: float, low: float, high: float, count: int, seed: in
     """Largest variance ratio of random schedules over the bound at their overshoot, at most 1; and how many."""
     schedules = random_schedules(count, low, high, seed)
     overshoot, ratio = run(world, lam, lambda i: schedules[int(i)], list(range(count)))
-    bound = reachable(frontier(WORLDS[world], lam, low, high, 800), overshoot)
-    return {"count": count, "largest": float((ratio / bound).max())}
+    bound = reachable(frontier(WORLDS[world], lam, low, high, 2000), overshoot)
+    return {"range": [low, high], "count": count, "largest": float((ratio / bound).max())}
 
 
 def compute(
-    store: Store, *, peaks: Sequence[float], points: int, random: int, random_range: Sequence[float], seed: int
+    store: Store, *, peaks: Sequence[float], points: int, random: int, random_peak: float, seed: int
 ) -> list[dict[str, Any]]:
     """One row per world and noise.
 
     Args:
         peaks: largest scales of the schedules; bounds are computed for each.
         points: along each bound.
-        random, random_range, seed: random schedules held against the bound, and the limits of their scale.
+        random, random_peak, seed: random schedules up to this scale, held against the bounds.
     """
     rows = []
     for world, pair in WORLDS.items():
@@ -171,7 +181,7 @@ def compute(
                 for family, builds in families.items():
                     for build in builds:
                         names = [str(build(peak)) for peak in peaks]
-                        curve = store.get(place | {"schedules": names}, lambda: listed(run(world, lam, build, peaks)))
+                        curve = store.get(place | {"schedules": names}, partial(listed, run, world, lam, build, peaks))
                         found += [
                             {"kind": kind, "family": family, "schedule": n, "peak": p, "overshoot": o, "ratio": r}
                             for n, p, o, r in zip(names, peaks, *curve, strict=True)
@@ -179,22 +189,25 @@ def compute(
             bounds = {
                 (low, peak): store.get(
                     place | {"bound": [low, peak], "points": points},
-                    lambda: listed(frontier(pair, lam, low, peak, points)),
+                    partial(listed, frontier, pair, lam, low, peak, points),
                 )
-                for low in (0.0, 1.0)
+                for low in LOWS
                 for peak in peaks
             }
-            limits = [float(limit) for limit in random_range]
-            check = store.get(
-                place | {"random": random, "range": limits, "seed": seed},
-                lambda: excess(world, lam, limits[0], limits[1], random, seed),
-            )
-            rows.append({"world": world, "noise": noise, "points": found, "bounds": bounds, "random": check})
+            checks = [
+                store.get(
+                    place | {"random": random, "range": [low, random_peak], "seed": seed},
+                    partial(excess, world, lam, low, random_peak, random, seed),
+                )
+                for low in LOWS
+            ]
+            rows.append({"world": world, "noise": noise, "points": found, "bounds": bounds, "random": checks})
     return rows
 
 
-def listed(curve: Curve) -> list[list[float]]:
-    return [[float(f"{value:.6g}") for value in values] for values in curve]
+def listed(make: Callable[..., Curve], *arguments: Any) -> list[list[float]]:
+    """A curve for the store, six digits."""
+    return [[float(f"{value:.6g}") for value in values] for values in make(*arguments)]
 
 
 def verdict(row: dict[str, Any], point: dict[str, Any]) -> str:
@@ -210,18 +223,27 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     top = max(peak for _, peak in rows[0]["bounds"])
-    fig, axes = plt.subplots(2, 2, figsize=(10, 8.6), layout="constrained")
+    fig, axes = plt.subplots(2, 2, figsize=(10, 9), layout="constrained")
     for ax, row in zip(axes.flat, rows, strict=True):
-        for low, style in ((0.0, "--"), (1.0, "-")):
-            ax.plot(*row["bounds"][low, top], "k", ls=style, lw=1.2, label=f"most that scale {low:g} to {top:g} can reach")
-        for (family, _), marker in zip(STANDARD.items(), ("o", "s", "^", "v", "D", "P", "X", "*"), strict=True):
+        for low, style in zip(LOWS, ("--", "-"), strict=True):
+            label = f"most that any schedule with scale {low:g} to {top:g} can keep"
+            ax.plot(*row["bounds"][low, top], "k", ls=style, lw=1.2, label=label)
+        for family, marker in zip(STANDARD, ("o", "s", "^", "v", "D", "P", "X", "*"), strict=True):
             scatter(ax, row, family, marker, facecolors="none", edgecolors="0.45")
-        for (family, _), marker, colour in zip(NEGATIVE.items(), MARKERS, COLOURS, strict=False):
+        for family, marker, colour in zip(NEGATIVE, MARKERS, COLOURS, strict=False):
             scatter(ax, row, family, marker, facecolors=colour, edgecolors="none")
         ax.axhline(1, color="0.6", lw=0.8, zorder=0)
         ax.axvline(0, color="0.6", lw=0.8, zorder=0)
         ax.set_yscale("log")
-        ax.set_title(f"{row['world']}, {row['noise']}", fontsize=11)
+        limits = FRAMES[row["world"], row["noise"]]
+        ax.set_xlim(limits[:2])
+        ax.set_ylim(limits[2:])
+        ax.set_yticks([tick for tick in TICKS if limits[2] <= tick <= limits[3]])
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(plt.NullLocator())
+        lost = sum(p["overshoot"] < limits[0] for p in row["points"])
+        title = f"{row['world']}, {row['noise']}"
+        ax.set_title(title + (f" ({lost} points further left: mean lost)" if lost else ""), fontsize=10)
         ax.set_xlabel("overshoot of the mean")
         ax.set_ylabel("variance / true variance")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, fontsize=8, loc="outside lower center", frameon=False)
@@ -237,4 +259,64 @@ def scatter(ax: Any, row: dict[str, Any], family: str, marker: str, **look: Any)
 
 
 def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
-    return {}
+    """Tables ``gaussian``, ``classes`` (schedules at one peak against the bounds), ``verdicts``, ``bounds``; numbers."""
+    guided = [point for row in rows for point in row["points"] if point["kind"] == "standard"]
+    checks = [check for row in rows for check in row["random"]]
+    gaussian, classes = ([row for row in rows if row["world"] == world] for world in WORLDS)
+    return {
+        "peak": f"{quoted_peak(rows):g}",
+        "gaussian": at_one_peak(gaussian),
+        "classes": at_one_peak(classes),
+        "verdicts": verdicts(rows),
+        "bounds": bounds_table(gaussian),
+        "standard": str(len(guided) // len(rows)),
+        "standard_largest": f"{max(point['ratio'] for point in guided):.4f}",
+        "random": str(checks[0]["count"]),
+        "random_largest": f"{max(check['largest'] for check in checks):.6f}",
+    }
+
+
+def quoted_peak(rows: list[dict[str, Any]]) -> float:
+    return min({peak for _, peak in rows[0]["bounds"]}, key=lambda peak: abs(peak - 4))
+
+
+def at_one_peak(rows: list[dict[str, Any]]) -> str:
+    """Every schedule at the quoted peak: overshoot, variance, and the most that others keep at this overshoot."""
+    peak = quoted_peak(rows)
+    body = []
+    for together in zip(*(row["points"] for row in rows), strict=True):
+        if together[0]["peak"] != peak:
+            continue
+        cells = [f"`{together[0]['schedule']}`"]
+        for row, point in zip(rows, together, strict=True):
+            best = [reachable(row["bounds"][low, peak], max(point["overshoot"], 0.0)) for low in reversed(LOWS)]
+            cells += [f"{point['overshoot']:+.3f}", *(f"{value:.3g}" for value in (point["ratio"], *best))]
+        body.append([cell.replace("nan", "out of reach") for cell in cells])
+    head = [
+        f"{row['noise']} {column}" for row in rows for column in ("overshoot", "variance", "best from 1", "best from 0")
+    ]
+    return markdown(["schedule", *head], body)
+
+
+def verdicts(rows: list[dict[str, Any]]) -> str:
+    """How many of each negative family keep more than any schedule from 1 to the same peak at the same overshoot."""
+    body = []
+    for family in NEGATIVE:
+        cells = [family]
+        for row in rows:
+            said = [verdict(row, point) for point in row["points"] if point["family"] == family]
+            cells.append(" / ".join(str(said.count(word)) for word in ("helps", "no help", "mean lost")))
+        body.append(cells)
+    return markdown(["helps / no help / mean lost", *(f"{row['world']}, {row['noise']}" for row in rows)], body)
+
+
+def bounds_table(rows: list[dict[str, Any]]) -> str:
+    """The bounds at a small and a large overshoot for each peak."""
+    wanted = [(row, at) for row in rows for at in ((0.25, 0.5) if row["noise"] == "ODE" else (0.2, 0.4))]
+    body = [
+        [f"{low:g} to {peak:g}", *(f"{reachable(row['bounds'][low, peak], at):.3g}" for row, at in wanted)]
+        for peak in sorted({peak for _, peak in rows[0]["bounds"]})
+        for low in reversed(LOWS)
+    ]
+    body = [[cell.replace("nan", "out of reach") for cell in line] for line in body]
+    return markdown(["scale", *(f"{row['noise']}, overshoot {at:g}" for row, at in wanted)], body)

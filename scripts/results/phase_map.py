@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,9 @@ def compute(store: Store, *, alphas: Sequence[float], scales: Sequence[float], e
         for noise, lam in NOISES.items():
             key = {"schedule": name, "window": WINDOW, "lam": lam, "c": WITHIN_VAR, "sigma_max": SIGMA_MAX}
             maps = store.get(
-                key | {"alphas": list(alphas), "scales": list(scales)}, lambda: diagram(name, lam, alphas, scales)
+                key | {"alphas": list(alphas), "scales": list(scales)}, partial(diagram, name, lam, alphas, scales)
             )
-            border = store.get(key | {"border": edges}, lambda: [critical(name, lam, scale) for scale in edges])
+            border = store.get(key | {"border": edges}, partial(critical, name, lam, edges))
             rows.append(
                 {"schedule": name, "noise": noise, "alphas": list(alphas), "scales": list(scales), "edges": edges}
                 | {"border": border, **maps}
@@ -65,10 +66,10 @@ def diagram(name: str, lam: float, alphas: Sequence[float], scales: Sequence[flo
     return {key: value.round(4).tolist() for key, value in values.items()}
 
 
-def critical(name: str, lam: float, scale: float) -> float:
-    """``guided_critical_alpha`` of the schedule at this scale."""
-    value = guided_critical_alpha(SCHEDULES[name](scale), within_var=WITHIN_VAR, sigma_max=SIGMA_MAX, noise=lam)
-    return round(value, 4)
+def critical(name: str, lam: float, scales: Sequence[float]) -> list[float]:
+    """``guided_critical_alpha`` of the schedule at each scale."""
+    setting = {"within_var": WITHIN_VAR, "sigma_max": SIGMA_MAX, "noise": lam}
+    return [round(guided_critical_alpha(SCHEDULES[name](scale), **setting), 4) for scale in scales]
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -97,7 +98,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             if line == 0:
                 ax.set_title(row["schedule"], fontsize=11)
         axes[line, 0].set_ylabel(f"{noise}\nguidance scale")
-        fig.colorbar(image, ax=axes[line], label=label, extend="both", aspect=14)
+        fig.colorbar(image, ax=axes[line], label=label, extend="both" if value == "overlap" else "max", aspect=14)
     for ax in axes[-1]:
         ax.set_xlabel("alpha = log P / d")
     fig.legend(*axes[0, -1].get_legend_handles_labels(), ncols=3, fontsize=9, loc="outside lower center", frameon=False)
@@ -106,7 +107,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """``table``: overlap / ratio at a few points of the map; ``alpha_c`` and where guided samples are never resolved."""
+    """``table``: overlap / ratio at a few points of the map; ``never_resolved``: where that line ends."""
     alphas, scales = rows[0]["alphas"], rows[0]["scales"]
     columns = sorted({min(range(len(alphas)), key=lambda i: abs(alphas[i] - a)) for a in QUOTED["alpha"]})
     lines = sorted({min(range(len(scales)), key=lambda i: abs(scales[i] - s)) for s in QUOTED["scale"]})

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from kdist.solvers import sample
 from kdist.theory import GaussianMixtureDenoiser, mean_field, potential
 
 from .store import Store
+from .style import markdown
 
 __all__ = ["Point", "compute", "draw", "plan", "predicted", "simulate", "texts"]
 
@@ -140,9 +142,9 @@ def compute(store: Store, **settings: Any) -> list[dict[str, Any]]:
         rows.append(
             {
                 "point": point,
-                "measured": store.get(asdict(point) | setting, lambda: simulate(point)),
-                "mean_field": store.get(theory | {"theory": "mean field"}, lambda: predicted(point)),
-                "at_d": store.get(theory | {"theory": "M13"}, lambda: predicted(point, point.d)),
+                "measured": store.get(asdict(point) | setting, partial(simulate, point)),
+                "mean_field": store.get(theory | {"theory": "mean field"}, partial(predicted, point)),
+                "at_d": store.get(theory | {"theory": "M13"}, partial(predicted, point, point.d)),
             }
         )
     return rows
@@ -222,10 +224,7 @@ def draw_potential(path: Path) -> None:
 
 def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
     """``table``: the largest size of each family; the rest: how far the theories miss from d = 20 on."""
-    lines = [
-        "| classes P | scale | d | noise | m measured | mean field | M13 | q / c measured | mean field | M13 |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    body = []
     for solvers in grouped(rows).values():
         for solver, mine in solvers.items():
             row, point = mine[-1], mine[-1]["point"]
@@ -234,7 +233,9 @@ def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
             for name in ("overlap", "ratio"):
                 cells.append(with_error(row["measured"][name], row["measured"][f"{name}_error"]))
                 cells += [f"{row[theory][name]:.3f}" for theory in ("mean_field", "at_d")]
-            lines.append(f"| {' | '.join(cells)} |")
+            body.append(cells)
+    theories = ("mean field", "M13")
+    head = ["classes P", "scale", "d", "noise", "m measured", *theories, "q / c measured", *theories]
     large = [row for row in rows if row["point"].d >= 20] or rows
 
     def miss(theory: str, name: str, solver: str) -> str:
@@ -242,7 +243,7 @@ def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
         return f"{max(gaps):.3f}"
 
     return {
-        "table": "\n".join(lines),
+        "table": markdown(head, body),
         "points": str(len(rows)),
         **{
             f"{solver}_{name}_miss_{theory}": miss(theory, name, solver)
