@@ -14,6 +14,7 @@ import typer
 from kdist.schedules import (
     Beta,
     Constant,
+    EarlyNegative,
     Exponential,
     Interval,
     LateNegative,
@@ -34,6 +35,7 @@ PANELS: dict[str, dict[str, Schedule]] = {
     "Interval": {"": Interval(4, 0.3, 3)},
     "NegativeWindow": {"ramp=0": NegativeWindow(4, 0.3, 3), "ramp=1": NegativeWindow(4, 0.3, 3, ramp=1.0)},
     "LateNegative": {"": LateNegative(4, 0.6)},
+    "EarlyNegative": {"": EarlyNegative(4, 1.0, sigma_end=0.1)},
     "LinearInVariance": {"": LinearInVariance(-1, 0.5, max_scale=4)},
     "Ramp": {
         "linear": Ramp(1, 4, **RANGE),
@@ -63,7 +65,7 @@ def main(path: Annotated[Path, typer.Argument(help="Picture to write.")]) -> Non
     plt.rcParams["axes.prop_cycle"] = plt.cycler(color=["#0072B2", "#D55E00", "#009E73"]) + plt.cycler(
         linestyle=["-", "--", "-."]
     )
-    figure, axes = plt.subplots(5, 3, figsize=(10, 12), sharex=True, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(6, 3, figsize=(10, 14), sharex=True, sharey=True, layout="constrained")
     for ax, (title, curves) in zip(axes.flat, PANELS.items(), strict=False):
         for label, schedule in curves.items():
             schedule.plot(ax=ax, **({"label": label} if label else {}))

@@ -4,7 +4,7 @@ from .base import Schedule, from_dict, from_json, registry, scale_to_weight, wei
 from .compose import Clip, Product, Sum, Then
 from .constant import Constant, Interval
 from .describe import describe
-from .negative import LateNegative, LinearInVariance, NegativeWindow
+from .negative import EarlyNegative, LateNegative, LinearInVariance, NegativeWindow
 from .parsing import parse
 from .piecewise import Piecewise
 from .progress import progress_to_sigma, sigma_to_progress
@@ -15,6 +15,7 @@ __all__ = [
     "Beta",
     "Clip",
     "Constant",
+    "EarlyNegative",
     "Exponential",
     "Interval",
     "LateNegative",

@@ -13,7 +13,7 @@ import torch
 
 from .base import Schedule, finite, ordered_sigmas
 
-__all__ = ["LateNegative", "LinearInVariance", "NegativeWindow"]
+__all__ = ["EarlyNegative", "LateNegative", "LinearInVariance", "NegativeWindow"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,39 @@ class LateNegative(Schedule):
     @property
     def can_skip(self) -> bool:
         return not {self.scale, self.late}.isdisjoint({0, 1})
+
+
+@dataclass(frozen=True)
+class EarlyNegative(Schedule):
+    """``early`` above ``sigma_switch``, ``scale`` at and below it, and 1 at and below ``sigma_end``.
+
+    The mirror image of :class:`LateNegative`, and no schedule of arXiv 2602.00716: sampling begins without the class
+    (``early = 0`` is the unconditional model and needs no conditional pass), which leaves the variance wide, and strong
+    guidance then brings every sample to its class where classes are told apart. On the digits network this is the
+    schedule that keeps the variance (docs/results.md). ``sigma_switch`` is where the class is decided: too low, and
+    samples stay what they began to be.
+    """
+
+    scale: float
+    sigma_switch: float
+    early: float = 0.0
+    sigma_end: float = 0.0
+
+    def __post_init__(self) -> None:
+        finite(self, "scale", "early")
+        ordered_sigmas(self, "sigma_end", "sigma_switch")
+
+    def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
+        guided = torch.where(sigma > self.sigma_end, self.scale, 1.0)
+        return torch.where(sigma > self.sigma_switch, self.early, guided).to(sigma.dtype)
+
+    @property
+    def breakpoints(self) -> tuple[float, ...]:
+        return tuple(edge for edge in (self.sigma_end, self.sigma_switch) if edge)
+
+    @property
+    def can_skip(self) -> bool:
+        return bool(self.sigma_end) or not {self.scale, self.early}.isdisjoint({0, 1})
 
 
 @dataclass(frozen=True)

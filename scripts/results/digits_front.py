@@ -38,7 +38,19 @@ RULES: dict[str, Callable[..., Any]] = {
     "zero_star": rules.zero_star,
     "thresholded": rules.thresholded,
 }
-QUANTITIES = ("trace_ratio", "trace_ratio_correct", "overshoot", "accuracy", "separability", "vendi", "coverage")
+QUANTITIES = (
+    "trace_ratio",
+    "trace_ratio_correct",
+    "overshoot",
+    "mean_shift",
+    "accuracy",
+    "separability",
+    "vendi",
+    "recall",
+    "coverage",
+    "frechet_mean",
+    "frechet_covariance",
+)
 
 
 @dataclass(frozen=True)
@@ -128,6 +140,14 @@ def contenders() -> list[Contender]:
                 [(3, 0.7, 2, 0), (2, 0.7, 2, 0), (2, 0.7, 2, 0.5), (1.5, 1, 2, 0), (2, 1, 2, 0), (3, 1, 1.5, 0)],
             ),
         ),
+        Contender(
+            "early negative",
+            "negative",
+            _each(
+                "early-negative:scale={},sigma_switch={},early={},sigma_end=0.1",
+                [(3, 1.2, 0), (4, 1.2, 0), (5, 1.2, 0), (2, 2, 0), (3, 1.5, 0), (3, 1.2, 0.25), (4, 1.2, 0.25)],
+            ),
+        ),
         Contender("designed from theory", "negative", (Setting(designed()),)),
         Contender("rescaled", "rule", _each("{}", peaks, rule="rescaled")),
         Contender("projected (APG)", "rule", _each("{}", peaks, rule="projected")),
@@ -153,6 +173,15 @@ def contenders() -> list[Contender]:
             "noise",
             _each(
                 "late-negative:scale={},sigma_switch={}", [(3, 1.5), (3, 1), (2, 1.5), (2, 1)], solver="dpmpp_2m_sde"
+            ),
+        ),
+        Contender(
+            "SDE, early negative",
+            "noise",
+            _each(
+                "early-negative:scale={},sigma_switch={},sigma_end=0.1",
+                [(3, 1.2), (4, 1.2), (2, 2), (3, 1.5)],
+                solver="dpmpp_2m_sde",
             ),
         ),
         Contender("SDE, weak model", "noise", _each("{}", (1.5, 2, 2.5), weak=True, solver="dpmpp_2m_sde")),

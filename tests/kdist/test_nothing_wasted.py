@@ -22,6 +22,7 @@ SCHEDULES = [
     kdist.NegativeWindow(4, 0.4, 3.0),
     kdist.NegativeWindow(4, 0.4, 3.0, inside=0.0, after=1.0, ramp=0.5),
     kdist.LateNegative(4, 1.5),
+    kdist.EarlyNegative(4, 1.5, sigma_end=0.1),
     kdist.LinearInVariance(-1.0, 1.0, max_scale=4.0),
     Ramp(1, 4, 0.4, 6.0),
     Ramp(0, 4, 0.4, 6.0, "cosine"),

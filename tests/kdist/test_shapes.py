@@ -14,6 +14,7 @@ from kdist.schedules import (
     Beta,
     Clip,
     Constant,
+    EarlyNegative,
     Exponential,
     Interval,
     LateNegative,
@@ -52,6 +53,7 @@ def simple_schedule(draw):
             level[0], low, high, level[1], level[2], ramp=draw(st.sampled_from([0, 0.05]))
         ),
         LateNegative: lambda: LateNegative(level[0], mid, level[1]),
+        EarlyNegative: lambda: EarlyNegative(level[0], high, level[1], low),
         LinearInVariance: lambda: LinearInVariance(level[0], level[1], -3.0, 8.0),
         Ramp: lambda: Ramp(level[0], level[1], low, high, draw(st.sampled_from(["linear", "cosine", "power"]))),
         Triangle: lambda: Triangle(level[0], mid, low, high, level[1]),
@@ -62,7 +64,8 @@ def simple_schedule(draw):
 
 
 SIMPLE = [
-    Constant, Interval, NegativeWindow, LateNegative, LinearInVariance, Ramp, Triangle, Exponential, Beta, Piecewise,
+    Constant, Interval, NegativeWindow, LateNegative, EarlyNegative, LinearInVariance, Ramp, Triangle, Exponential,
+    Beta, Piecewise,
 ]  # fmt: skip
 
 
