@@ -115,6 +115,28 @@ FIGURES: dict[str, Figure] = {
             "names": ["no guidance", "constant 2", "late negative", "weak model"],
         },
     ),
+    "F6": Figure(
+        "Predicted against measured per class, for schedules that no predictor has seen",
+        "predictors",
+        16,
+        full={
+            "per_class": 80,
+            "rung_per_class": 80,
+            "probe_per_class": (24, 96),
+            "probes": 16,
+            "draws": 2,
+            "steps": 20,
+        },
+        quick={
+            "per_class": 4,
+            "rung_per_class": 8,
+            "probe_per_class": (4, 6),
+            "probes": 4,
+            "draws": 1,
+            "steps": 5,
+            "each": 1,
+        },
+    ),
     "F7": Figure(
         title="The latent-diffusion protocol",
         module="latent",

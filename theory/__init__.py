@@ -20,6 +20,9 @@ from .mixture import mean_field as mean_field
 from .mixture import phase_diagram as phase_diagram
 from .mixture import switch_variance as switch_variance
 from .potential import potential as potential
+from .response import BeyondProbesWarning as BeyondProbesWarning
+from .response import PredictedResponse as PredictedResponse
+from .response import Response as Response
 from .solvers import SolverShare as SolverShare
 from .solvers import affine_denoiser as affine_denoiser
 from .solvers import solver_moments as solver_moments
