@@ -12,9 +12,8 @@ distortion is measured on pixels in [-1, 1], against all 1797 images.
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,15 @@ from typing import Any
 import torch
 from rich.progress import track
 
-import kdist
-from kdist import digits, rules
+from kdist import digits
 from kdist.evals import measure
 from kdist.evals.digits_classifier import load_digits_classifier
 from kdist.solvers import sample
+from results.contenders import FAMILIES, Setting, contenders, distortion
 from results.style import COLOURS, MARKERS, interval, markdown
 
-__all__ = ["Contender", "Setting", "best", "compute", "contenders", "draw", "outcome", "texts"]
+__all__ = ["best", "compute", "draw", "outcome", "texts"]
 
-RANGE = {"sigma_min": digits.SIGMA_MIN, "sigma_max": digits.SIGMA_MAX}
-RULES: dict[str, Callable[..., Any]] = {
-    "rescaled": rules.rescaled,
-    "projected": rules.projected,
-    "zero_star": rules.zero_star,
-    "thresholded": rules.thresholded,
-}
 QUANTITIES = (
     "trace_ratio",
     "trace_ratio_correct",
@@ -51,141 +43,7 @@ QUANTITIES = (
     "frechet_mean",
     "frechet_covariance",
 )
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One way to sample: a schedule in ``kdist.parse``'s form and what else is not the default."""
-
-    schedule: str
-    rule: str = ""  # of RULES; "" is linear
-    weak: bool = False
-    solver: str = "dpmpp_2m"
-
-    def guided(self, model: torch.nn.Module, weak_model: torch.nn.Module) -> torch.nn.Module:
-        """The network under this guidance."""
-        schedule = kdist.parse(self.schedule)
-        if self.weak:
-            return kdist.guide(model, schedule, weak_model=weak_model)
-        rule = RULES[self.rule] if self.rule else None
-        return kdist.guide(model, schedule, uncond={"class_cond": digits.UNCOND}, rule=rule)
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A name, a family for the colour, and the settings among which the tuning seed chooses."""
-
-    name: str
-    family: str
-    settings: Sequence[Setting] = field(default_factory=tuple)
-
-
-def _each(text: str, values: Sequence[Any], **others: Any) -> tuple[Setting, ...]:
-    """``text`` filled with each of ``values``, which are numbers or tuples of them."""
-    return tuple(Setting(text.format(*(v if isinstance(v, tuple) else (v,))), **others) for v in values)
-
-
-@cache
-def designed() -> str:
-    """What ``kdist design --scale 3 --keep-variance 0.95`` gives: from the images alone, before any sampling."""
-    from kdist.theory import design
-    from kdist.theory.predict_cli import Wider, load_pairs
-
-    pairs, _ = load_pairs(None, None, Wider.cap)
-    return str(design(list(pairs.values()), 3.0, sigmas=[80.0, 0.0], keep_variance=0.95))
-
-
-def contenders() -> list[Contender]:
-    """Everything that is compared."""
-    bounds = f"sigma_min={RANGE['sigma_min']},sigma_max={RANGE['sigma_max']}"
-    peaks = (1.25, 1.5, 2, 3)
-    mid = [(s, low, high) for s in peaks for low, high in ((0.5, 5), (0.3, 2))]
-    return [
-        Contender("no guidance", "constant", _each("{}", [1])),
-        *(Contender(f"constant {s:g}", "constant", _each("{}", [s])) for s in (1.25, 1.5, 2, 3)),
-        Contender("constant, tuned", "constant", _each("{}", (1.05, 1.1, 1.15, 1.2, 1.25, 1.3))),
-        Contender("interval", "standard", _each("interval:scale={},sigma_lo={},sigma_hi={}", mid)),
-        Contender("linear ramp", "standard", _each(f"ramp:start=1,end={{}},{bounds}", peaks)),
-        Contender("cosine ramp", "standard", _each(f"ramp:start=1,end={{}},{bounds},shape=cosine", peaks)),
-        Contender("falling ramp", "standard", _each(f"ramp:start={{}},end=1,{bounds}", peaks)),
-        Contender("triangle", "standard", _each(f"triangle:scale={{}},sigma_peak=1,{bounds}", peaks)),
-        Contender("exponential", "standard", _each(f"exponential:scale={{}},{bounds}", peaks)),
-        Contender("beta", "standard", _each(f"beta:scale={{}},{bounds}", peaks)),
-        Contender(
-            "linear in variance",
-            "negative",
-            _each("linear-in-variance:w0={},omega={},max_scale={}", [(-1, 0.5, 2), (-0.5, 0.5, 2), (-0.5, 0.25, 1.5)]),
-        ),
-        Contender(
-            "late negative",
-            "negative",
-            _each(
-                "late-negative:scale={},sigma_switch={},late={}",
-                [(3, 1.5, 0), (3, 1.2, 0), (2, 1.5, 0.5), (2, 1.2, 0.5), (1.5, 1.5, 0.5), (1.5, 1.5, 0)],
-            ),
-        ),
-        Contender(
-            "window, then guided again",
-            "negative",
-            _each(
-                "negative-window:scale={},sigma_lo={},sigma_hi={},inside={}",
-                [(3, 0.7, 2, 0), (2, 0.7, 2, 0), (1.5, 0.7, 2, 0), (2, 0.7, 2, 0.5), (1.5, 1, 2, 0), (2, 1, 2, 0)],
-            ),
-        ),
-        Contender(
-            "window, then conditional",
-            "negative",
-            _each(
-                "negative-window:scale={},sigma_lo={},sigma_hi={},inside={},after=1",
-                [(3, 0.7, 2, 0), (2, 0.7, 2, 0), (2, 0.7, 2, 0.5), (1.5, 1, 2, 0), (2, 1, 2, 0), (3, 1, 1.5, 0)],
-            ),
-        ),
-        Contender(
-            "early negative",
-            "negative",
-            _each(
-                "early-negative:scale={},sigma_switch={},early={},sigma_end=0.1",
-                [(3, 1.2, 0), (4, 1.2, 0), (5, 1.2, 0), (2, 2, 0), (3, 1.5, 0), (3, 1.2, 0.25), (4, 1.2, 0.25)],
-            ),
-        ),
-        Contender("designed from theory", "negative", (Setting(designed()),)),
-        Contender("rescaled", "rule", _each("{}", peaks, rule="rescaled")),
-        Contender("projected (APG)", "rule", _each("{}", peaks, rule="projected")),
-        Contender("CFG-Zero*", "rule", _each("{}", peaks, rule="zero_star")),
-        Contender("thresholded", "rule", _each("{}", peaks, rule="thresholded")),
-        Contender(
-            "late negative, rescaled", "rule", _each("late-negative:scale={},sigma_switch=1.5", (2, 3), rule="rescaled")
-        ),
-        Contender("weak model", "weak", _each("{}", (1.5, 1.75, 2, 2.5), weak=True)),
-        Contender(
-            "weak model, interval",
-            "weak",
-            _each(
-                "interval:scale={},sigma_lo={},sigma_hi={}",
-                [(2, 0.3, 5), (2, 0.2, 2), (2.5, 0.3, 5), (2.5, 0.2, 2), (3, 0.3, 2)],
-                weak=True,
-            ),
-        ),
-        Contender("SDE, no guidance", "noise", (Setting("1", solver="dpmpp_2m_sde"),)),
-        Contender("SDE, constant", "noise", _each("{}", (1.25, 1.5, 2), solver="dpmpp_2m_sde")),
-        Contender(
-            "SDE, late negative",
-            "noise",
-            _each(
-                "late-negative:scale={},sigma_switch={}", [(3, 1.5), (3, 1), (2, 1.5), (2, 1)], solver="dpmpp_2m_sde"
-            ),
-        ),
-        Contender(
-            "SDE, early negative",
-            "noise",
-            _each(
-                "early-negative:scale={},sigma_switch={},sigma_end=0.1",
-                [(3, 1.2), (4, 1.2), (2, 2), (3, 1.5)],
-                solver="dpmpp_2m_sde",
-            ),
-        ),
-        Contender("SDE, weak model", "noise", _each("{}", (1.5, 2, 2.5), weak=True, solver="dpmpp_2m_sde")),
-    ]
+NOISY = ("dpmpp_2m_sde", "euler_ancestral")  # solvers that draw noise on the way
 
 
 def outcome(
@@ -228,7 +86,7 @@ def _sample(
     levels = digits.sigmas(steps)
     noise = torch.randn(len(labels), 1, 8, 8, generator=generator) * levels[0]
     options: dict[str, Any] = {}
-    if setting.solver.endswith("sde"):
+    if setting.solver in NOISY:
         options["noise_sampler"] = lambda *_: torch.randn(part.shape, generator=generator)
     before, images = getattr(guided, "nfe", 0.0), []
     for part, own in zip(noise.split(batch), labels.split(batch), strict=True):
@@ -239,13 +97,10 @@ def _sample(
 def best(found: Sequence[Mapping[str, Any]], accuracy: float) -> int:
     """Place of the least distorted outcome that reaches ``accuracy``; of the most accurate one if none does."""
 
-    def distortion(one: Mapping[str, Any]) -> float:
-        return abs(math.log(one["trace_ratio"][0])) + abs(one["overshoot"][0])
-
     places = range(len(found))
     reach = [place for place in places if found[place]["accuracy"][0] >= accuracy]
     if reach:
-        return min(reach, key=lambda place: distortion(found[place]))
+        return min(reach, key=lambda at: distortion(found[at]["trace_ratio"][0], found[at]["overshoot"][0]))
     return max(places, key=lambda place: found[place]["accuracy"][0])
 
 
@@ -283,6 +138,8 @@ def compute(
     picked: list[Setting] = []
     for contender in track(chosen, description="F5, tuning", disable=store.frozen):
         tried = contender.settings
+        if contender.design is not None:
+            tried = [Setting(store.get({"design": contender.name}, contender.design))]
         place = 0
         if len(tried) > 1:
             place = best([get(setting, tune_seeds, tune_per_class) for setting in tried], accuracy)
@@ -295,16 +152,6 @@ def compute(
         about = {"name": contender.name, "family": contender.family, "tried": len(contender.settings)}
         rows.append({**about, **asdict(setting), **found})
     return rows
-
-
-FAMILIES = {
-    "constant": "constant scale",
-    "standard": "standard schedules",
-    "negative": "schedules that go below 1",
-    "rule": "rules",
-    "weak": "weak model",
-    "noise": "reverse SDE",
-}
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

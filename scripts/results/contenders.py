@@ -1,0 +1,216 @@
+"""The ways to guide that figure F5 compares, each with the settings that the tuning seed chooses among.
+
+Two of them are designed before any sampling of the network: by :func:`kdist.theory.design` on one Gaussian pair per
+class, and on the exact mixture of ten class Gaussians, whose samples cost nothing to speak of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+import kdist
+from kdist import digits, rules
+from kdist.evals import measure
+from kdist.evals.digits_classifier import load_digits_classifier
+from kdist.solvers import sample
+
+__all__ = ["FAMILIES", "Contender", "Setting", "contenders", "distortion"]
+
+RANGE = {"sigma_min": digits.SIGMA_MIN, "sigma_max": digits.SIGMA_MAX}
+RULES: dict[str, Callable[..., Any]] = {
+    "rescaled": rules.rescaled,
+    "projected": rules.projected,
+    "zero_star": rules.zero_star,
+    "thresholded": rules.thresholded,
+}
+FAMILIES = {
+    "constant": "constant scale",
+    "standard": "standard schedules",
+    "negative": "schedules that go below 1",
+    "rule": "rules",
+    "weak": "weak model",
+    "noise": "solvers with noise",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to sample: a schedule in ``kdist.parse``'s form and what else is not the default."""
+
+    schedule: str
+    rule: str = ""  # of RULES; "" is linear
+    weak: bool = False
+    solver: str = "dpmpp_2m"
+
+    def guided(self, model: torch.nn.Module, weak_model: torch.nn.Module) -> torch.nn.Module:
+        """The network under this guidance."""
+        schedule = kdist.parse(self.schedule)
+        if self.weak:
+            return kdist.guide(model, schedule, weak_model=weak_model)
+        rule = RULES[self.rule] if self.rule else None
+        return kdist.guide(model, schedule, uncond={"class_cond": digits.UNCOND}, rule=rule)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A name, a family for the colour, and the settings among which the tuning seed chooses."""
+
+    name: str
+    family: str
+    settings: Sequence[Setting] = field(default_factory=tuple)
+    design: Callable[[], str] | None = None  # finds the only setting
+
+
+def _each(text: str, values: Sequence[Any], **others: Any) -> tuple[Setting, ...]:
+    """``text`` filled with each of ``values``, which are numbers or tuples of them."""
+    return tuple(Setting(text.format(*(v if isinstance(v, tuple) else (v,))), **others) for v in values)
+
+
+def designed_on_pairs() -> str:
+    """What ``kdist design --scale 3 --keep-variance 0.95`` gives."""
+    from kdist.theory import design
+    from kdist.theory.predict_cli import Wider, load_pairs
+
+    pairs, _ = load_pairs(None, None, Wider.cap)
+    return str(design(list(pairs.values()), 3.0, sigmas=[80.0, 0.0], keep_variance=0.95))
+
+
+def designed_on_mixture(per_class: int = 60, steps: int = 20, accuracy: float = 0.985) -> str:
+    """The early-negative schedule that distorts the exact mixture of ten class Gaussians least (seed 0)."""
+    from kdist.theory import GaussianMixtureDenoiser
+
+    x, y = digits.load_data("train")
+    model, classifier = GaussianMixtureDenoiser.fit(x, y), load_digits_classifier()
+    labels = torch.arange(digits.NUM_CLASSES).repeat_interleave(per_class)
+    levels = digits.sigmas(steps)
+    noise = torch.randn(len(labels), 1, 8, 8, generator=torch.Generator().manual_seed(0)) * levels[0]
+    found = {}
+    for scale in (2, 3, 4, 5, 6):
+        for switch in (1.2, 1.5, 2, 2.5):
+            for early in (0, 0.25, 0.5):
+                text = f"early-negative:scale={scale},sigma_switch={switch},early={early},sigma_end=0.1"
+                guided = kdist.guide(model, kdist.parse(text), uncond={"class_cond": digits.UNCOND})
+                with torch.no_grad():
+                    made = sample("dpmpp_2m", guided, noise, levels, extra_args={"class_cond": labels}).float()
+                    right = float((classifier(made).argmax(1) == labels).float().mean())
+                options: dict[str, Any] = {"resamples": 0, "subspace": 0, "splits": 0, "fid": False}
+                pooled = measure(x.flatten(1), made.flatten(1), y, labels, **options).pooled
+                if right >= accuracy:
+                    found[text] = distortion(pooled.trace_ratio, pooled.overshoot)
+    return min(found, key=lambda text: found[text])
+
+
+def distortion(trace_ratio: float, overshoot: float) -> float:
+    """One number for both: a variance too wide is as wrong as one too narrow by the same factor."""
+    return abs(math.log(trace_ratio)) + abs(overshoot)
+
+
+def contenders() -> list[Contender]:
+    """Everything that is compared."""
+    bounds = f"sigma_min={RANGE['sigma_min']},sigma_max={RANGE['sigma_max']}"
+    peaks = (1.25, 1.5, 2, 3)
+    mid = [(s, low, high) for s in peaks for low, high in ((0.5, 5), (0.3, 2))]
+    return [
+        Contender("no guidance", "constant", _each("{}", [1])),
+        *(Contender(f"constant {s:g}", "constant", _each("{}", [s])) for s in (1.25, 1.5, 2, 3)),
+        Contender("constant, tuned", "constant", _each("{}", (1.05, 1.1, 1.15, 1.2, 1.25, 1.3))),
+        Contender("interval", "standard", _each("interval:scale={},sigma_lo={},sigma_hi={}", mid)),
+        Contender("linear ramp", "standard", _each(f"ramp:start=1,end={{}},{bounds}", peaks)),
+        Contender("cosine ramp", "standard", _each(f"ramp:start=1,end={{}},{bounds},shape=cosine", peaks)),
+        Contender("falling ramp", "standard", _each(f"ramp:start={{}},end=1,{bounds}", peaks)),
+        Contender("triangle", "standard", _each(f"triangle:scale={{}},sigma_peak=1,{bounds}", peaks)),
+        Contender("exponential", "standard", _each(f"exponential:scale={{}},{bounds}", peaks)),
+        Contender("beta", "standard", _each(f"beta:scale={{}},{bounds}", peaks)),
+        Contender(
+            "linear in variance",
+            "negative",
+            _each("linear-in-variance:w0={},omega={},max_scale={}", [(-1, 0.5, 2), (-0.5, 0.5, 2), (-0.5, 0.25, 1.5)]),
+        ),
+        Contender(
+            "late negative",
+            "negative",
+            _each(
+                "late-negative:scale={},sigma_switch={},late={}",
+                [(3, 1.5, 0), (3, 1.2, 0), (2, 1.5, 0.5), (2, 1.2, 0.5), (1.5, 1.5, 0.5), (1.5, 1.5, 0)],
+            ),
+        ),
+        Contender(
+            "window, then guided again",
+            "negative",
+            _each(
+                "negative-window:scale={},sigma_lo={},sigma_hi={},inside={}",
+                [(3, 0.7, 2, 0), (2, 0.7, 2, 0), (1.5, 0.7, 2, 0), (2, 0.7, 2, 0.5), (1.5, 1, 2, 0), (2, 1, 2, 0)],
+            ),
+        ),
+        Contender(
+            "window, then conditional",
+            "negative",
+            _each(
+                "negative-window:scale={},sigma_lo={},sigma_hi={},inside={},after=1",
+                [(3, 0.7, 2, 0), (2, 0.7, 2, 0), (2, 0.7, 2, 0.5), (1.5, 1, 2, 0), (2, 1, 2, 0), (3, 1, 1.5, 0)],
+            ),
+        ),
+        Contender(
+            "early negative",
+            "negative",
+            _each(
+                "early-negative:scale={},sigma_switch={},early=0,sigma_end=0.1",
+                [(3, 1.2), (4, 1.2), (5, 1.2), (2, 2), (3, 1.5)],
+            ),
+        ),
+        Contender(
+            "early negative, 0.25",
+            "negative",
+            _each("early-negative:scale={},sigma_switch=1.2,early=0.25,sigma_end=0.1", (3, 4)),
+        ),
+        Contender("designed on Gaussian pairs", "negative", design=designed_on_pairs),
+        Contender("designed on the class mixture", "negative", design=designed_on_mixture),
+        Contender("rescaled", "rule", _each("{}", peaks, rule="rescaled")),
+        Contender("projected (APG)", "rule", _each("{}", peaks, rule="projected")),
+        Contender("CFG-Zero*", "rule", _each("{}", peaks, rule="zero_star")),
+        Contender("thresholded", "rule", _each("{}", peaks, rule="thresholded")),
+        Contender(
+            "late negative, rescaled", "rule", _each("late-negative:scale={},sigma_switch=1.5", (2, 3), rule="rescaled")
+        ),
+        Contender("weak model", "weak", _each("{}", (1.5, 1.75, 2, 2.5), weak=True)),
+        Contender(
+            "weak model, interval",
+            "weak",
+            _each(
+                "interval:scale={},sigma_lo={},sigma_hi={}",
+                [(2, 0.3, 5), (2, 0.2, 2), (2.5, 0.3, 5), (2.5, 0.2, 2), (3, 0.3, 2)],
+                weak=True,
+            ),
+        ),
+        Contender("SDE, no guidance", "noise", (Setting("1", solver="dpmpp_2m_sde"),)),
+        Contender("SDE, constant", "noise", _each("{}", (1.25, 1.5, 2), solver="dpmpp_2m_sde")),
+        Contender(
+            "SDE, late negative",
+            "noise",
+            _each(
+                "late-negative:scale={},sigma_switch={}", [(3, 1.5), (3, 1), (2, 1.5), (2, 1)], solver="dpmpp_2m_sde"
+            ),
+        ),
+        Contender(
+            "SDE, early negative",
+            "noise",
+            _each(
+                "early-negative:scale={},sigma_switch={},sigma_end=0.1",
+                [(3, 1.2), (4, 1.2), (2, 2), (3, 1.5)],
+                solver="dpmpp_2m_sde",
+            ),
+        ),
+        Contender("Euler ancestral, no guidance", "noise", (Setting("1", solver="euler_ancestral"),)),
+        Contender("Euler ancestral, constant 1.25", "noise", (Setting("1.25", solver="euler_ancestral"),)),
+        Contender(
+            "Euler ancestral, early negative",
+            "noise",
+            _each("early-negative:scale=4,sigma_switch={},sigma_end=0.1", (0.9, 1.2), solver="euler_ancestral"),
+        ),
+        Contender("SDE, weak model", "noise", _each("{}", (1.5, 2, 2.5), weak=True, solver="dpmpp_2m_sde")),
+    ]
