@@ -70,7 +70,7 @@ class CurvedRegression:
             turned = vectors.T @ values
             for noise in NOISES:
                 shrunk = 1 / (np.maximum(spectrum, 0) + noise * signal)
-                coefficients = vectors @ (shrunk[:, None] * turned)
+                coefficients = np.asarray(vectors @ (shrunk[:, None] * turned), dtype=np.float64)
                 # leave-one-out residuals in closed form (Rasmussen and Williams 2006, eq. 5.12)
                 left_out = coefficients / (np.square(vectors) @ shrunk)[:, None]
                 error = float(np.mean(np.square(left_out)))
