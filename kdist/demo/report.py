@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,9 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     def accuracy(outcome: Outcome) -> float:
         return outcome.pixels.pooled.accuracy or 0.0
 
+    def distance(outcome: Outcome) -> float:
+        return abs(math.log(kept(outcome)))  # too wide is as wrong as too narrow
+
     def words(outcome: Outcome) -> str:
         return (
             f"keeps {kept(outcome):.0%} of the real variance at {accuracy(outcome):.1%} accuracy, {outcome.nfe:g} calls"
@@ -56,11 +60,11 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     text = f"{least.name} {words(least)}."
     if not negative:
         return text
-    best = max(negative, key=kept)
+    best = min(negative, key=distance)
     text += f" {best.name}, whose scale goes below 1, {words(best)}."
-    better = [o for o in constants if kept(o) >= kept(best) and accuracy(o) >= accuracy(best)]
+    better = [o for o in constants if distance(o) <= distance(best) and accuracy(o) >= accuracy(best)]
     if better:
-        milder = max(better, key=kept)
+        milder = min(better, key=distance)
         return f"{text} But {milder.name} is better at both here: it {words(milder)}."
     return f"{text} No constant scale in this comparison is better at both."
 
