@@ -60,7 +60,7 @@ FIGURES: dict[str, Figure] = {
             "seed": 0,
         },
         quick={
-            "families": [("exp", 0.3, 2.0, (8, 12)), ("d", 0.0, 4.0, (8, 16))],
+            "families": [("exp", 0.3, 2.0, (8,)), ("d", 0.0, 4.0, (8,))],
             "rows": 16,
             "codebooks": 3,
             "steps": 16,
@@ -76,7 +76,7 @@ FIGURES: dict[str, Figure] = {
             "scales": [1 + 0.125 * k for k in range(41)],
             "edge": 16,
         },
-        quick={"alphas": [0.1, 0.5, 1.0, 2.0], "scales": [1.0, 2.0, 4.0], "edge": 2},
+        quick={"alphas": [0.1, 0.5, 1.0, 2.0], "scales": [1.0, 4.0], "edge": 1},
     ),
     "F4": Figure(
         "No standard schedule keeps the variance, and what negative windows do",

@@ -8,13 +8,14 @@ Equations (5) and (6) of docs/theory.md become, because ``w/(u+t) dt = (c+t)/(u-
     V(0) = [c z(inf)**2, where lam = 0]  +  lam int (c/(c+t))**(2 kappa) z**2 dt
 
 Both grow with ``z`` at every ``t`` for given ``z(inf)``. With ``w`` between two limits and ``L(inf)`` given, ``L(t)``
-is least at all ``t`` at once for the lower limit up to some ``t*`` and the upper limit above it. So ``LateNegative(s_max,
-sigma*, late=s_min)`` has at least the overshoot and at least the variance of any schedule with the same ``L(inf)``:
-the curve over ``sigma*`` bounds every schedule with scale in ``[s_min, s_max]``, with or without noise. With noise 1
-the overshoot depends on ``L(inf)`` alone.
+is least at all ``t`` at once for the lower limit up to some ``t*`` and the upper limit above it. So
+``LateNegative(s_max, sigma*, late=s_min)`` has at least the overshoot and at least the variance of any schedule with
+the same ``L(inf)``: the curve over ``sigma*`` bounds every schedule with scale in ``[s_min, s_max]``, with or without
+noise. With noise 1 the overshoot depends on ``L(inf)`` alone.
 
 The mean field of many classes is the pair ``c, 1 + c`` in which the weight is 0 once the own class has taken over
-(docs/theory_mixtures.md). The same curve bounds it, where ``s_min <= 1``.
+(docs/theory_mixtures.md). The same curve bounds it, where ``s_min <= 1``, and a constant scale is on the curve for
+``s_min = 1``: the takeover ends guidance at one ``t*`` by itself.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 GAUSSIAN = GaussianPair(0.5, 0.3, 0.0, 1.0)
 ALPHA, WITHIN_VAR, SIGMA_MAX = 0.3, 0.1, math.sqrt(2000)  # of the mean field
+STARTS = {"one Gaussian pair": math.inf, "many classes": SIGMA_MAX}
 WORLDS = {"one Gaussian pair": GAUSSIAN, "many classes": GaussianPair(1.0, WITHIN_VAR, 0.0, 1.0 + WITHIN_VAR)}
 NOISES = {"ODE": 0.0, "SDE": 1.0}
 LOWS = (0.0, 1.0)  # bounds: the whole is not left, or the class is never guided negatively
@@ -78,12 +80,11 @@ STANDARD: dict[str, list[Build]] = {
 }
 """Never below scale 1."""
 
-TICKS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95, 1, 1.05, 1.1, 1.5, 2, 3)
-FRAMES = {  # of the panels: overshoot from, to, variance ratio from, to
-    ("one Gaussian pair", "ODE"): (-0.25, 1.7, 0.008, 4.0),
-    ("one Gaussian pair", "SDE"): (-0.25, 0.45, 0.09, 4.0),
-    ("many classes", "ODE"): (-0.15, 0.7, 0.45, 2.0),
-    ("many classes", "SDE"): (-0.03, 0.11, 0.93, 1.1),
+FRAMES = {  # of the panels: overshoot from, to, variance ratio from, to, and its ticks
+    ("one Gaussian pair", "ODE"): (-0.25, 1.7, 0.008, 4.0, (0.01, 0.03, 0.1, 0.3, 1, 3)),
+    ("one Gaussian pair", "SDE"): (-0.25, 0.45, 0.09, 4.0, (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3)),
+    ("many classes", "ODE"): (-0.15, 0.7, 0.45, 2.0, (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2)),
+    ("many classes", "SDE"): (-0.03, 0.11, 0.93, 1.1, (0.95, 1, 1.05, 1.1)),
 }
 
 WINDOWS = ((0.2, 0.6), (0.5, 1.5), (1.0, 3.0), (2.0, 6.0))
@@ -96,12 +97,13 @@ NEGATIVE: dict[str, list[Build]] = {
 """Below scale 1 somewhere, never below 0."""
 
 
-def run(world: str, lam: float, build: Build, peaks: Sequence[float]) -> Curve:
-    """Overshoot and variance ratio of a family of schedules at each peak."""
+def run(world: str, lam: float, schedules: Sequence[Schedule]) -> Curve:
+    """Overshoot and variance ratio of each schedule."""
     if world == "many classes":
-        result = phase_diagram([ALPHA], peaks, within_var=WITHIN_VAR, sigma_max=SIGMA_MAX, noise=lam, family=build)
+        setting = {"within_var": WITHIN_VAR, "sigma_max": SIGMA_MAX, "noise": lam}
+        result = phase_diagram([ALPHA], range(len(schedules)), family=lambda i: schedules[int(i)], **setting)
         return result.overlap[0] - 1, result.variance_ratio[0]
-    return outcome(WORLDS[world], lam, [build(peak) for peak in peaks])
+    return outcome(WORLDS[world], lam, schedules)
 
 
 def outcome(pair: GaussianPair, lam: float, schedules: Sequence[Schedule | float]) -> Curve:
@@ -121,11 +123,20 @@ def switch_sigma(pair: GaussianPair, share: float) -> float:
     return math.sqrt(c * u * (ratio - 1) / (u - c * ratio)) if share < 1 else math.inf
 
 
-def frontier(pair: GaussianPair, lam: float, low: float, high: float, points: int) -> Curve:
-    """The bound on all schedules with scale in [low, high]: overshoot rising, and the largest variance ratio there."""
-    shares = (1 + np.cos(np.linspace(0, math.pi, points)[1:-1])) / 2  # dense at both ends, where the curve bends
-    schedules = [LateNegative(high, switch_sigma(pair, share), late=low) for share in shares]
-    overshoot, ratio = outcome(pair, lam, [low, *schedules, high])
+def frontier(pair: GaussianPair, lam: float, low: float, high: float, points: int, start: float = math.inf) -> Curve:
+    """The bound on all schedules with scale in [low, high] below the noise level ``start``, and 1 above it.
+
+    Returns:
+        Overshoot, rising, and the largest variance ratio there.
+    """
+    c, u = pair.cond_var[0], pair.uncond_var[0]
+    guided = 1 - math.log1p((u - c) / (c + start**2)) / math.log(u / c)  # share of int k below the start
+    shares = guided * (1 + np.cos(np.linspace(0, math.pi, points)[1:-1])) / 2  # dense at both ends, where it bends
+    late = [LateNegative(high, switch_sigma(pair, share), late=low) for share in shares]
+    schedules: list[Schedule] = [Constant(low), *late, Constant(high)]
+    if start < math.inf:
+        schedules = [Constant(1.0).then(schedule, at=start) for schedule in schedules]
+    overshoot, ratio = outcome(pair, lam, schedules)
     # lower switches only lose variance once the overshoot is at its largest
     end = int(overshoot.argmax()) + 1
     return overshoot[:end], ratio[:end]
@@ -153,12 +164,12 @@ def random_schedules(count: int, low: float, high: float, seed: int) -> list[Pie
     return [Piecewise(sigmas, row.tolist()) for row in values]
 
 
-def excess(world: str, lam: float, low: float, high: float, count: int, seed: int) -> dict[str, float]:
+def excess(world: str, lam: float, low: float, high: float, points: int, count: int, seed: int) -> dict[str, float]:
     """Largest variance ratio of random schedules over the bound at their overshoot, at most 1; and how many."""
     schedules = random_schedules(count, low, high, seed)
-    overshoot, ratio = run(world, lam, lambda i: schedules[int(i)], list(range(count)))
-    bound = reachable(frontier(WORLDS[world], lam, low, high, 2000), overshoot)
-    return {"range": [low, high], "count": count, "largest": float((ratio / bound).max())}
+    overshoot, ratio = run(world, lam, schedules)
+    bound = reachable(frontier(WORLDS[world], lam, low, high, points, STARTS[world]), overshoot)
+    return {"count": count, "largest": float((ratio / bound).max())}
 
 
 def compute(
@@ -172,32 +183,33 @@ def compute(
         random, random_peak, seed: random schedules up to this scale, held against the bounds.
     """
     rows = []
+    every = [
+        (kind, family, build(peak), peak)
+        for kind, families in (("standard", STANDARD), ("negative", NEGATIVE))
+        for family, builds in families.items()
+        for build in builds
+        for peak in peaks
+    ]
+    described = [{"kind": k, "family": f, "schedule": str(s), "peak": p} for k, f, s, p in every]
+    chosen = [schedule for _, _, schedule, _ in every]
     for world, pair in WORLDS.items():
         for noise, lam in NOISES.items():
             place = {"world": world, "lam": lam, "alpha": ALPHA, "sigma_max": SIGMA_MAX}
             place |= {"c": float(pair.cond_var[0]), "u": float(pair.uncond_var[0])}
-            found: list[dict[str, Any]] = []
-            for kind, families in (("standard", STANDARD), ("negative", NEGATIVE)):
-                for family, builds in families.items():
-                    for build in builds:
-                        names = [str(build(peak)) for peak in peaks]
-                        curve = store.get(place | {"schedules": names}, partial(listed, run, world, lam, build, peaks))
-                        found += [
-                            {"kind": kind, "family": family, "schedule": n, "peak": p, "overshoot": o, "ratio": r}
-                            for n, p, o, r in zip(names, peaks, *curve, strict=True)
-                        ]
+            curve = store.get(place | {"schedules": [str(s) for s in chosen]}, partial(listed, run, world, lam, chosen))
+            found = [about | {"overshoot": o, "ratio": r} for about, o, r in zip(described, *curve, strict=True)]
             bounds = {
                 (low, peak): store.get(
                     place | {"bound": [low, peak], "points": points},
-                    partial(listed, frontier, pair, lam, low, peak, points),
+                    partial(listed, frontier, pair, lam, low, peak, points, STARTS[world]),
                 )
                 for low in LOWS
                 for peak in peaks
             }
             checks = [
                 store.get(
-                    place | {"random": random, "range": [low, random_peak], "seed": seed},
-                    partial(excess, world, lam, low, random_peak, random, seed),
+                    place | {"random": random, "points": 10 * points, "range": [low, random_peak], "seed": seed},
+                    partial(excess, world, lam, low, random_peak, 10 * points, random, seed),
                 )
                 for low in LOWS
             ]
@@ -213,7 +225,7 @@ def listed(make: Callable[..., Curve], *arguments: Any) -> list[list[float]]:
 def verdict(row: dict[str, Any], point: dict[str, Any]) -> str:
     """Whether a negative part buys variance that no schedule from scale 1 to the same peak has at that overshoot."""
     if point["overshoot"] <= 0:
-        return "mean lost"
+        return "mean short"
     best = reachable(row["bounds"][1.0, point["peak"]], point["overshoot"])
     return "helps" if not point["ratio"] <= best * (1 + 1e-3) else "no help"  # 1e-3: between the bound's points
 
@@ -235,15 +247,15 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         ax.axhline(1, color="0.6", lw=0.8, zorder=0)
         ax.axvline(0, color="0.6", lw=0.8, zorder=0)
         ax.set_yscale("log")
-        limits = FRAMES[row["world"], row["noise"]]
-        ax.set_xlim(limits[:2])
-        ax.set_ylim(limits[2:])
-        ax.set_yticks([tick for tick in TICKS if limits[2] <= tick <= limits[3]])
+        left, right, bottom, high, ticks = FRAMES[row["world"], row["noise"]]
+        ax.set_xlim(left, right)
+        ax.set_ylim(bottom, high)
+        ax.set_yticks(ticks)
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_locator(plt.NullLocator())
-        lost = sum(p["overshoot"] < limits[0] for p in row["points"])
+        lost = sum(p["overshoot"] < left for p in row["points"])
         title = f"{row['world']}, {row['noise']}"
-        ax.set_title(title + (f" ({lost} points further left: mean lost)" if lost else ""), fontsize=10)
+        ax.set_title(title + (f" ({lost} points further left: mean short)" if lost else ""), fontsize=10)
         ax.set_xlabel("overshoot of the mean")
         ax.set_ylabel("variance / true variance")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, fontsize=8, loc="outside lower center", frameon=False)
@@ -259,29 +271,38 @@ def scatter(ax: Any, row: dict[str, Any], family: str, marker: str, **look: Any)
 
 
 def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """Tables ``gaussian``, ``classes`` (schedules at one peak against the bounds), ``verdicts``, ``bounds``; numbers."""
-    guided = [point for row in rows for point in row["points"] if point["kind"] == "standard"]
+    """Tables ``gaussian``, ``classes`` (all schedules at one peak), ``verdicts``, ``bounds``, and single numbers."""
     checks = [check for row in rows for check in row["random"]]
     gaussian, classes = ([row for row in rows if row["world"] == world] for world in WORLDS)
     return {
         "peak": f"{quoted_peak(rows):g}",
-        "gaussian": at_one_peak(gaussian),
-        "classes": at_one_peak(classes),
+        "gaussian": at_one_peak(gaussian, LOWS),
+        "classes": at_one_peak(classes, LOWS[1:]),
         "verdicts": verdicts(rows),
         "bounds": bounds_table(gaussian),
-        "standard": str(len(guided) // len(rows)),
-        "standard_largest": f"{max(point['ratio'] for point in guided):.4f}",
+        "standard": str(sum(point["kind"] == "standard" for point in rows[0]["points"])),
         "random": str(checks[0]["count"]),
-        "random_largest": f"{max(check['largest'] for check in checks):.6f}",
+        "random_largest": f"{max(check['largest'] for check in checks):.5f}",
+        **{
+            f"standard_{name}_{row['noise'].lower()}": span(row)
+            for name, group in (("gaussian", gaussian), ("classes", classes))
+            for row in group
+        },
     }
+
+
+def span(row: dict[str, Any]) -> str:
+    """Smallest and largest variance ratio of the standard schedules that move the mean by more than 1 %."""
+    ratios = [p["ratio"] for p in row["points"] if p["kind"] == "standard" and p["overshoot"] > 0.01]
+    return f"{min(ratios):.2g} to {max(ratios):.4f}"
 
 
 def quoted_peak(rows: list[dict[str, Any]]) -> float:
     return min({peak for _, peak in rows[0]["bounds"]}, key=lambda peak: abs(peak - 4))
 
 
-def at_one_peak(rows: list[dict[str, Any]]) -> str:
-    """Every schedule at the quoted peak: overshoot, variance, and the most that others keep at this overshoot."""
+def at_one_peak(rows: list[dict[str, Any]], lows: Sequence[float]) -> str:
+    """Every schedule at the quoted peak: overshoot, variance, and the most that a schedule keeps at this overshoot."""
     peak = quoted_peak(rows)
     body = []
     for together in zip(*(row["points"] for row in rows), strict=True):
@@ -289,13 +310,19 @@ def at_one_peak(rows: list[dict[str, Any]]) -> str:
             continue
         cells = [f"`{together[0]['schedule']}`"]
         for row, point in zip(rows, together, strict=True):
-            best = [reachable(row["bounds"][low, peak], max(point["overshoot"], 0.0)) for low in reversed(LOWS)]
-            cells += [f"{point['overshoot']:+.3f}", *(f"{value:.3g}" for value in (point["ratio"], *best))]
-        body.append([cell.replace("nan", "out of reach") for cell in cells])
-    head = [
-        f"{row['noise']} {column}" for row in rows for column in ("overshoot", "variance", "best from 1", "best from 0")
-    ]
-    return markdown(["schedule", *head], body)
+            cells += [f"{point['overshoot']:+.3f}", f"{point['ratio']:.3g}"]
+            cells += [most(row["bounds"][low, peak], point["overshoot"]) for low in reversed(lows)]
+        body.append(cells)
+    columns = ["overshoot", "variance", *(f"most from scale {low:g}" for low in reversed(lows))]
+    return markdown(["schedule", *(f"{row['noise']} {column}" for row in rows for column in columns)], body)
+
+
+def most(curve: Curve, overshoot: float) -> str:
+    """:func:`reachable` in words; nothing is said of a mean that falls short."""
+    if overshoot < 0:
+        return ""
+    value = float(reachable(curve, overshoot))
+    return "out of reach" if math.isnan(value) else f"{value:.3g}"
 
 
 def verdicts(rows: list[dict[str, Any]]) -> str:
@@ -305,18 +332,17 @@ def verdicts(rows: list[dict[str, Any]]) -> str:
         cells = [family]
         for row in rows:
             said = [verdict(row, point) for point in row["points"] if point["family"] == family]
-            cells.append(" / ".join(str(said.count(word)) for word in ("helps", "no help", "mean lost")))
+            cells.append(" / ".join(str(said.count(word)) for word in ("helps", "no help", "mean short")))
         body.append(cells)
-    return markdown(["helps / no help / mean lost", *(f"{row['world']}, {row['noise']}" for row in rows)], body)
+    return markdown(["helps / no help / mean short", *(f"{row['world']}, {row['noise']}" for row in rows)], body)
 
 
 def bounds_table(rows: list[dict[str, Any]]) -> str:
     """The bounds at a small and a large overshoot for each peak."""
     wanted = [(row, at) for row in rows for at in ((0.25, 0.5) if row["noise"] == "ODE" else (0.2, 0.4))]
     body = [
-        [f"{low:g} to {peak:g}", *(f"{reachable(row['bounds'][low, peak], at):.3g}" for row, at in wanted)]
+        [f"{low:g} to {peak:g}", *(most(row["bounds"][low, peak], at) for row, at in wanted)]
         for peak in sorted({peak for _, peak in rows[0]["bounds"]})
         for low in reversed(LOWS)
     ]
-    body = [[cell.replace("nan", "out of reach") for cell in line] for line in body]
     return markdown(["scale", *(f"{row['noise']}, overshoot {at:g}" for row, at in wanted)], body)
