@@ -1,26 +1,27 @@
-"""The simulation against cases with known answers, and the script's resuming, figures and refusals."""
+"""The simulation against cases with known answers, and its plan and resuming."""
 
-import importlib.util
+import importlib
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-PATH = Path(__file__).parents[2] / "scripts" / "phase_transition.py"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("phase_transition", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPTS))
+        yield importlib.import_module("results.transition")
+
+
+@pytest.fixture(scope="module")
+def store():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPTS))
+        yield importlib.import_module("results.store").Store
 
 
 @pytest.fixture(scope="module")
@@ -53,48 +54,35 @@ def test_counts_of_classes(script, point):
     assert replace(point, classes="d2").count == 144
 
 
-def test_plan_leaves_out_what_is_too_large(script):
-    points = script.plan(False, 10**9, 0)
-    assert len(points) == len({p.key for p in points})
-    assert {p.count <= 300 for p in script.plan(False, 300, 0)} == {True}
-    assert [p.count for p in points] == sorted(p.count for p in points)
+FAMILIES = [("exp", 0.3, 2.0, (12, 8)), ("d2", 0.0, 4.0, (8,))]
+SIZES = {"rows": 16, "codebooks": 3, "steps": 16, "seed": 0}
 
 
-def test_run_resumes_and_draws(script, tmp_path, monkeypatch):
-    app = typer.Typer()
-    app.command()(script.main)
-    small = [p for p in script.plan(True, 30, 0) if p.classes == "exp"]
-    monkeypatch.setattr(script, "plan", lambda *_: small)
+def test_plan_is_every_point_once_and_the_cheap_ones_first(script):
+    points = script.plan(FAMILIES, **SIZES)
+    assert len(points) == len(set(points)) == 6
+    assert [p.count for p in points] == sorted(p.count for p in points) == [11, 11, 37, 37, 64, 64]
+
+
+def test_an_interrupted_run_goes_on(script, store, tmp_path, monkeypatch):
     calls = []
     fake = {"overlap": 1.1, "overlap_error": 0.01, "ratio": 0.8, "ratio_error": 0.02}
-    monkeypatch.setattr(script, "simulate", lambda p, device: calls.append(p) or fake)
-    monkeypatch.setattr(script, "draw_diagram", lambda file, cells: file.touch())  # seconds; drawn in full by a user
-    arguments = ["--quick", "--out", str(tmp_path)]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    assert calls == small
-    file = tmp_path / "data" / "phase_transition.json"
-    stored = json.loads(file.read_text())
-    assert len(stored["points"]) == len(small)
-    assert stored["points"][0]["point"]["seed"] == 0
-    assert {"torch", "k-diffusion"} <= set(stored["versions"])
-    assert (tmp_path / "figures" / "phase_transition.png").stat().st_size > 10_000
-    assert (tmp_path / "figures" / "phase_transition_potential.png").stat().st_size > 10_000
-    # interrupted after one point: only the rest runs again
-    file.write_text(json.dumps({**stored, "points": stored["points"][:1]}))
+    monkeypatch.setattr(script, "simulate", lambda point: calls.append(point) or fake)
+    monkeypatch.setattr(script, "predicted", lambda *_: {"overlap": 1.0, "ratio": 1.0})
+    file = tmp_path / "F2.json"
+    points = script.plan(FAMILIES, **SIZES)
+    script.compute(store(file), families=FAMILIES, **SIZES)
+    assert calls == points
+    records = json.loads(file.read_text())["records"]
+    file.write_text(json.dumps({"records": records[:4]}))  # the first point and its predictions, and the second point
     calls.clear()
-    assert CliRunner().invoke(app, arguments).exit_code == 0
-    assert calls == small[1:]
+    rows = script.compute(store(file), families=FAMILIES, **SIZES)
+    assert calls == points[2:]
+    assert [row["measured"] for row in rows] == [fake] * 6
+    assert len(json.loads(file.read_text())["records"]) == len(records)
 
 
-def test_refusals(script, tmp_path):
-    app = typer.Typer()
-    app.command()(script.main)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "phase_transition.json").write_text("[]")
-    broken = CliRunner().invoke(app, ["--quick", "--out", str(tmp_path)])
-    assert broken.exit_code == 2
-    assert "not a result of this script" in " ".join(broken.output.replace("│", " ").split())
-    none = CliRunner().invoke(app, ["--out", str(tmp_path / "x"), "--max-classes", "2"])
-    assert none.exit_code == 2
-    assert CliRunner().invoke(app, ["--seed", "-1"]).exit_code == 2
+def test_numbers_with_errors(script):
+    assert script.with_error(1.1328, 0.0031) == "1.133(3)"
+    assert script.with_error(0.777, 0.0129) == "0.777(13)"
+    assert script.with_error(1.04281, 0.00052) == "1.0428(5)"
