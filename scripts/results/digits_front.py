@@ -12,6 +12,7 @@ distortion is measured on pixels in [-1, 1], against all 1797 images.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -44,6 +45,26 @@ QUANTITIES = (
     "frechet_covariance",
 )
 NOISY = ("dpmpp_2m_sde", "euler_ancestral")  # solvers that draw noise on the way
+FORMS = {
+    "trace_ratio": ".2f",
+    "trace_ratio_correct": ".2f",
+    "overshoot": "+.2f",
+    "accuracy": ".3f",
+}  # of single numbers
+SHORT = (  # README's rows
+    "no guidance",
+    "constant 1.25",
+    "constant 1.5",
+    "constant 2",
+    "constant 3",
+    "interval",
+    "cosine ramp",
+    "projected (APG)",
+    "late negative",
+    "window, then conditional",
+    "early negative",
+    "weak model",
+)
 
 
 def outcome(
@@ -62,9 +83,12 @@ def outcome(
     with torch.no_grad():
         judged = {"real_predictions": classifier(real).argmax(1), "fake_predictions": classifier(x).argmax(1)}
     options: dict[str, Any] = {"resamples": resamples, "subspace": 0, "fid": False, **judged}
-    pooled = measure(real.flatten(1), x.flatten(1), real_labels, labels, **options).pooled
+    report = measure(real.flatten(1), x.flatten(1), real_labels, labels, **options)
+    pooled = report.pooled
     values = {name: getattr(pooled, name) for name in QUANTITIES}
     found: dict[str, Any] = {name: [float(value), *value.interval] for name, value in values.items()}
+    for name in ("trace_ratio", "overshoot"):
+        found[f"{name}_by_class"] = [float(getattr(entry, name)) for entry in report.classes]
     found["calls"] = sum(part[1] for part in made) / len(seeds)
     if resamples:
         found["real"] = {name: float(value.floor) for name, value in values.items() if value.floor is not None}
@@ -188,44 +212,82 @@ def _bars(rows: Sequence[tuple[int, Mapping[str, Any]]], quantity: str) -> list[
 
 
 def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """``table`` of all rows, ``settings`` that were chosen, ``short`` for README."""
+    """``table`` of all rows, ``short`` for README, ``spread``, ``settings``, and ``NAME_QUANTITY`` single numbers."""
     real = next((row["real"] for row in rows if "real" in row), {})
-    head = [
-        "",
-        "guidance",
-        "variance kept",
-        "among the correct",
-        "overshoot",
-        "accuracy",
-        "separability",
-        "Vendi",
-        "calls",
-    ]
-    lines = [
-        [
-            str(n),
-            row["name"],
-            interval(row["trace_ratio"]),
-            f"{row['trace_ratio_correct'][0]:.2f}",
-            interval(row["overshoot"], sign=True),
-            interval(row["accuracy"], 3),
-            f"{row['separability'][0]:.2f}",
-            f"{row['vendi'][0]:.1f}",
-            f"{row['calls']:g}",
-        ]
-        for n, row in enumerate(rows, 1)
-    ]
-    if real:
-        own = {
-            name: f"{real[name]:.{places}f}" for name, places in (("accuracy", 3), ("separability", 2), ("vendi", 1))
-        }
-        lines.insert(0, ["", "real digits", "1", "1", "0", own["accuracy"], own["separability"], own["vendi"], ""])
+    numbers = {
+        f"{_slug(row['name'])}_{quantity}": f"{row[quantity][0]:{form}}"
+        for row in rows
+        for quantity, form in FORMS.items()
+    }
+    numbers |= {f"{_slug(row['name'])}_calls": f"{row['calls']:g}" for row in rows}
+    numbers |= {f"{_slug(row['name'])}_setting": f"`{row['schedule']}`" for row in rows}
     settings = [
         [str(n), row["name"], f"`{row['schedule']}`", row["rule"], row["solver"], str(row["tried"])]
         for n, row in enumerate(rows, 1)
     ]
     return {
-        "table": markdown(head, lines),
+        "table": _table(rows, real),
+        "short": _table([row for row in rows if row["name"] in SHORT], real, numbered=False),
+        "spread": _spread(rows, real),
         "settings": markdown(["", "guidance", "schedule", "rule", "solver", "settings tried"], settings),
         "count": str(len(rows)),
+        **numbers,
     }
+
+
+def _slug(name: str) -> str:
+    """A name that a template can hold: letters, digits and underscores."""
+    return re.sub(r"\W+", "_", name.lower()).strip("_")
+
+
+def _table(rows: Sequence[Mapping[str, Any]], real: Mapping[str, float], *, numbered: bool = True) -> str:
+    """The main quantities; ``numbered`` as in the figure, and with what else decides."""
+    head = ["guidance", "variance kept", "overshoot", "accuracy", "separability", "calls"]
+    lines = [
+        [
+            row["name"] if numbered else f"{row['name']}: `{row['schedule']}`",
+            interval(row["trace_ratio"]),
+            interval(row["overshoot"], sign=True) if numbered else f"{row['overshoot'][0]:+.2f}",
+            interval(row["accuracy"], 3) if numbered else f"{row['accuracy'][0]:.3f}",
+            f"{row['separability'][0]:.2f}",
+            f"{row['calls']:g}",
+        ]
+        for row in rows
+    ]
+    if real:
+        lines.insert(0, ["real digits", "1", "0", f"{real['accuracy']:.3f}", f"{real['separability']:.2f}", ""])
+    if numbered:
+        head.insert(0, "")
+        first = len(lines) - len(rows)
+        lines = [[str(n - first) if n > first else "", *line] for n, line in enumerate(lines, 1)]
+    return markdown(head, lines)
+
+
+def _spread(rows: Sequence[Mapping[str, Any]], real: Mapping[str, float]) -> str:
+    """Other measures of diversity, for those who doubt that the trace says it all."""
+    quantities = {"vendi": 1, "recall": 2, "coverage": 2, "frechet_mean": 2, "frechet_covariance": 2}
+    head = [
+        "",
+        "guidance",
+        "least and most kept of a class",
+        "among the correct",
+        "Vendi",
+        "recall",
+        "coverage",
+        "Fréchet, mean",
+        "covariance",
+    ]
+    lines = [
+        [
+            str(n),
+            row["name"],
+            f"{min(row['trace_ratio_by_class']):.2f} to {max(row['trace_ratio_by_class']):.2f}",
+            f"{row['trace_ratio_correct'][0]:.2f}",
+            *(f"{row[name][0]:.{places}f}" for name, places in quantities.items()),
+        ]
+        for n, row in enumerate(rows, 1)
+    ]
+    if real:
+        cells = (f"{real[name]:.{places}f}" if name in real else "" for name, places in quantities.items())
+        lines.insert(0, ["", "real digits", "1", "1", *cells])
+    return markdown(head, lines)
