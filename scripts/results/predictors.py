@@ -319,17 +319,18 @@ def texts(rows: dict[str, Any]) -> dict[str, str]:
         for quantity, key in (("trace", "log_trace"), ("overshoot", "overshoot")):
             found |= {f"{name}_{quantity}_{part}": f"{value:.3f}" for part, value in quality[key].items()}
     found["direct_calls"] = f"{direct / 1000:.0f} thousand"
-    return found | {"held_out": _held_out(rows), "removal": _removal(rows)}
+    return found | {"averages": _averages(rows), "removal": _removal(rows)}
 
 
-def _held_out(rows: dict[str, Any]) -> str:
-    """Averages over digits, measured and as the response predicts, for each schedule."""
-    sides = [(np.exp if q == "trace" else np.array, *points(rows, "response", q)) for q in QUANTITIES]
-    table = [
-        [f"`{text}`", *(f"{form(side[i].mean()):.2f}" for form, *both in sides for side in reversed(both))]
-        for i, text in enumerate(rows["schedules"])
-    ]
-    return markdown(["schedule", "trace ratio", "predicted", "overshoot", "predicted"], table)
+def _averages(rows: dict[str, Any]) -> str:
+    """Trace ratio / overshoot relative to scale 1, averaged over digits (the ratio by its logarithm), for each rung."""
+    pairs = {rung: [points(rows, rung, quantity) for quantity in QUANTITIES] for rung in rows["titles"]}
+    table = []
+    for i, text in enumerate(rows["schedules"]):
+        sides = [[side[0][i] for side in pair] for pair in pairs.values()]
+        sides.append([side[1][i] for side in pairs["response"]])
+        table.append([f"`{text}`", *(f"{np.exp(t.mean()):.2f} / {o.mean():+.2f}" for t, o in sides)])
+    return markdown(["schedule", *rows["titles"].values(), "measured"], table)
 
 
 def _removal(rows: dict[str, Any]) -> str:
