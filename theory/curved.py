@@ -28,7 +28,7 @@ from .integrate import Array
 __all__ = ["CurvedRegression"]
 
 LENGTHS = (0.4, 0.7, 1.2, 2.0, 4.0)  # in log sigma
-BENDS = (1e-4, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # times <w, w> of a weight of 1 everywhere
+BENDS = (1e-4, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # times <w, w> of a weight of 1 everywhere
 NOISES = tuple(10.0**k for k in (-9, -5, -4, -3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1))  # over the signal's variance
 
 
