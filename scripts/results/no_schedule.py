@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.interpolate import PchipInterpolator
 
 from kdist import (
     Beta,
@@ -144,7 +145,9 @@ def frontier(pair: GaussianPair, lam: float, low: float, high: float, points: in
 
 def reachable(curve: Curve, overshoot: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """The largest variance ratio at these overshoots on a frontier; nan where no schedule reaches the overshoot."""
-    return np.exp(np.interp(overshoot, curve[0], np.log(curve[1]), right=math.nan))
+    grid, first = np.unique(curve[0], return_index=True)  # stored numbers may tie
+    line = PchipInterpolator(grid, np.log(np.asarray(curve[1])[first]), extrapolate=False)
+    return np.exp(line(np.maximum(overshoot, grid[0])))
 
 
 def same_budget(pair: GaussianPair, schedule: Schedule, low: float, high: float) -> LateNegative:
