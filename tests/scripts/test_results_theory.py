@@ -163,8 +163,8 @@ def test_f4_verdicts(scripts):
     def verdict(overshoot, ratio):
         return scripts.F4.verdict(row, {"peak": 4.0, "overshoot": overshoot, "ratio": ratio})
 
-    assert verdict(0.25, 0.97) == "helps"
-    assert verdict(0.25, 0.93) == "no help"
+    assert verdict(0.25, 0.999) == "helps"
+    assert verdict(0.25, 0.91) == "no help"
     assert verdict(0.7, 0.1) == "helps"  # no schedule from scale 1 goes so far
     assert verdict(-0.1, 2.0) == "mean short"
 
