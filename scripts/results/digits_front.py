@@ -138,6 +138,7 @@ def compute(
     steps: int,
     accuracy: float,
     resamples: int,
+    finalists: Mapping[str, int] | None = None,
     names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Tune every contender, then report it: a row each, in the order of :func:`contenders`.
@@ -149,6 +150,7 @@ def compute(
         steps: of the solver.
         accuracy: wanted, see :func:`best`.
         resamples: of the floors.
+        finalists: contenders that are reported from more samples, and how many of each class and seed.
         names: only these contenders.
     """
     weights = [hashlib.sha256(p.read_bytes()).hexdigest()[:12] for p in (digits.MODEL_PATH, digits.WEAK_MODEL_PATH)]
@@ -172,8 +174,10 @@ def compute(
     for contender, setting in zip(
         track(chosen, description="F5, sampling", disable=store.frozen), picked, strict=False
     ):
-        found = get(setting, report_seeds, per_class, resamples)
+        number = (finalists or {}).get(contender.name, per_class)
+        found = get(setting, report_seeds, number, resamples)
         about = {"name": contender.name, "family": contender.family, "tried": len(contender.settings)}
+        about["per_class"] = number * len(report_seeds)
         rows.append({**about, **asdict(setting), **found})
     return rows
 
