@@ -33,6 +33,7 @@ from scipy.interpolate import PchipInterpolator
 from kdist import (
     Beta,
     Constant,
+    EarlyNegative,
     Exponential,
     Interval,
     LateNegative,
@@ -93,6 +94,7 @@ NEGATIVE: dict[str, list[Build]] = {
     "window, then the scale again": [lambda s, w=w: NegativeWindow(s, *w) for w in WINDOWS],
     "window, then scale 1": [lambda s, w=w: NegativeWindow(s, *w, after=1.0) for w in WINDOWS],
     "late negative": [lambda s, at=at: LateNegative(s, at) for _, at in WINDOWS],
+    "early negative": [lambda s, at=at: EarlyNegative(s, at) for _, at in WINDOWS],
     "w0 + omega t, w0 = -1": [lambda s, o=o: LinearInVariance(-1.0, o, max_scale=s) for o in (0.3, 3.0)],
 }
 """Below scale 1 somewhere, never below 0."""
