@@ -95,8 +95,9 @@ def page(texts: dict[str, dict[str, str]], *, quick: bool) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
+    complete = texts.keys() == FIGURES.keys()
     return environment.from_string(TEMPLATE.read_text()).render(
-        texts=texts, quick=quick, **dict.fromkeys(FIGURES) | texts
+        texts=texts, quick=quick, complete=complete, **dict.fromkeys(FIGURES) | texts
     )
 
 
