@@ -127,7 +127,7 @@ FIGURES: dict[str, Figure] = {
     "F6": Figure(
         "Predicted against measured per class, for schedules that no predictor has seen",
         "predictors",
-        16,
+        30,
         full={
             "per_class": 80,
             "rung_per_class": 80,
