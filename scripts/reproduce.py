@@ -6,7 +6,7 @@
     python scripts/reproduce.py --list              # what there is, and how long it takes
 
 Writes ``OUT/figures/F*.png``, ``OUT/data/F*.json`` (every measurement, with command, versions and kind of machine)
-and ``OUT/results.md``. The parameters are in scripts/figures.py, the computations in scripts/results/.
+and ``OUT/results.md``, and puts README's table into it. The parameters are in scripts/figures.py, the computations in scripts/results/.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from rich.table import Table
 from kdist.cli import prepare_output
 from kdist.evals.html import write_whole
 
+DOCS, README = Path("docs"), Path("README.md")
 TEMPLATE = Path(__file__).parent / "results" / "results.md.j2"
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="folder for figures, data and results.md")] = Path("docs"),
+    out: Annotated[Path, typer.Option(help="folder for figures, data and results.md")] = DOCS,
     only: Annotated[list[str] | None, typer.Option(help="a figure, repeatable  [default: all]")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="toy sizes: shows that it runs, proves nothing")] = False,
     list_only: Annotated[bool, typer.Option("--list", help="say what there is, and stop")] = False,
@@ -44,7 +45,7 @@ def main(
     chosen = [name.upper() for name in only or FIGURES]
     if unknown := sorted(set(chosen) - set(FIGURES)):
         raise typer.BadParameter(f"no figure {', '.join(unknown)}; there are {', '.join(FIGURES)}", param_hint="--only")
-    if quick and out == Path("docs"):
+    if quick and out == DOCS:
         raise typer.BadParameter(
             "--quick would replace the real results in docs; choose another folder", param_hint="--out"
         )
@@ -60,6 +61,8 @@ def main(
             continue  # neither asked for nor made before
     write_whole(out / "results.md", page(texts, quick=quick))
     console.print(f"{out / 'results.md'}: {', '.join(texts)}")
+    if out == DOCS and "F5" in texts:
+        write_whole(README, with_table(README.read_text(), texts["F5"]["short"]))
 
 
 def make(name: str, figure: Figure, out: Path, *, quick: bool, measure: bool, console: Console) -> dict[str, str]:
@@ -99,6 +102,12 @@ def page(texts: dict[str, dict[str, str]], *, quick: bool) -> str:
     return environment.from_string(TEMPLATE.read_text()).render(
         texts=texts, quick=quick, complete=complete, **dict.fromkeys(FIGURES) | texts
     )
+
+
+def with_table(readme: str, table: str) -> str:
+    """README with this table between its two marks."""
+    before, _, rest = readme.partition("<!-- F5 -->\n")
+    return f"{before}<!-- F5 -->\n\n{table}\n\n<!-- /F5 -->{rest.partition('<!-- /F5 -->')[2]}"
 
 
 def listing() -> Table:
