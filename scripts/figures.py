@@ -131,6 +131,7 @@ FIGURES: dict[str, Figure] = {
         full={
             "per_class": 80,
             "rung_per_class": 80,
+            "fresh_per_class": 60,
             "probe_per_class": (24, 96),
             "probes": 16,
             "draws": 2,
@@ -139,6 +140,7 @@ FIGURES: dict[str, Figure] = {
         quick={
             "per_class": 4,
             "rung_per_class": 8,
+            "fresh_per_class": 4,
             "probe_per_class": (4, 6),
             "probes": 4,
             "draws": 1,

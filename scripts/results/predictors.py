@@ -60,6 +60,17 @@ FAMILIES = {
         "linear-in-variance:w0=-1,omega=1,max_scale=4",
     ),
 }
+# looked at once, after everything about the predictors was settled: the response against other shapes and noise
+FRESH = (
+    "2.5",
+    "beta:scale=4,sigma_min=0.1,sigma_max=10",
+    "exponential:scale=3.5,sigma_min=0.05,sigma_max=10",
+    "interval:scale=4,sigma_lo=0.5,sigma_hi=5",
+    "late-negative:scale=3.5,sigma_switch=1",
+    "negative-window:scale=2.5,sigma_lo=0.5,sigma_hi=1.5,after=1",
+    "ramp:start=0,end=2.5,sigma_min=0.1,sigma_max=10",
+    "triangle:scale=3,sigma_peak=0.7,sigma_min=0.05,sigma_max=10,floor=0.5",
+)
 TITLES = {
     "pair": "Gaussian pair per class",
     "mixture": "ten class Gaussians",
@@ -78,6 +89,7 @@ def compute(
     *,
     per_class: int = 80,
     rung_per_class: int = 80,
+    fresh_per_class: int = 60,
     probe_per_class: Sequence[int] = (24, 96),
     probes: int = 16,
     draws: int = 2,
@@ -91,11 +103,13 @@ def compute(
         store: of F6.
         per_class: samples of each class that the network draws under each held-out schedule.
         rung_per_class: the same for the exact models and the affine network.
+        fresh_per_class: the same for the fresh schedules.
         probe_per_class: samples of each class in a probe, few and many.
         probes: runs of the response predictor, their noise seeded by 0.
         draws: noisy copies of each training image for the affine fit.
         steps: of the solver.
-        seed: of the noise of the measured runs; the sampled rungs use ``seed + 1``.
+        seed: of the noise of the measured runs; the sampled rungs use ``seed + 1``, the fresh
+            schedules ``seed + 2``.
         each: how many held-out schedules of each family (None: all).
     """
     schedules = {text: family for family, members in FAMILIES.items() for text in members[:each]}
@@ -120,11 +134,17 @@ def compute(
         key = {"rung": "response", **setting, "probes": probes, "per_class": number, "seed": 0}
         response = Response.from_dict(store.get(key, functools.partial(_probe, probes, number, steps)))
         quality[rung] = {"calls": response.calls, **response.quality}
-        rungs[rung] = {text: _predicted(response, text) for text in every}
+        rungs[rung] = {text: _predicted(response, text) for text in (*every, *FRESH)}
+    key = {**setting, "per_class": fresh_per_class, "seed": seed + 2}
+    fresh = {
+        text: store.get({"measured": text, **key}, functools.partial(_network, text, fresh_per_class, seed + 2, steps))
+        for text in ("1", *FRESH[:each])
+    }
     names = dict(zip(("few", "many"), probe_per_class, strict=True))
     return {
         "schedules": schedules,
         "measured": measured,
+        "fresh": fresh,
         "rungs": rungs,
         "quality": quality,
         "titles": {rung: title.format(**names) for rung, title in TITLES.items()},
@@ -228,10 +248,14 @@ def _network(text: str, per_class: int, seed: int, steps: int) -> dict[str, Any]
 
 def points(rows: dict[str, Any], rung: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
     """Predicted and measured (S, K): guidance's own part for each held-out schedule and class."""
-    sides = (rows["rungs"][rung], rows["measured"])
-    return tuple(  # type: ignore[return-value]
-        np.array([responses(side[text], side["1"])[quantity] for text in rows["schedules"]]) for side in sides
+    return _points(rows["rungs"][rung], rows["measured"], list(rows["schedules"]), quantity)
+
+
+def _points(predicted: Any, measured: Any, schedules: list[str], quantity: str) -> tuple[np.ndarray, np.ndarray]:
+    first, second = (
+        np.array([responses(side[text], side["1"])[quantity] for text in schedules]) for side in (predicted, measured)
     )
+    return first, second
 
 
 def agreement(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
@@ -304,7 +328,7 @@ def texts(rows: dict[str, Any]) -> dict[str, str]:
             each, mean = agreement(x, y), agreement(x.mean(1), y.mean(1))
             cells += [f"{each['r']:.2f}", f"{each['slope']:.2f}", f"{each['rms']:.3f}"]
             cells += [f"{mean['r']:.2f}", f"{mean['slope']:.2f}"]
-            name = f"{rung.replace(', ', '_').replace(' ', '_')}_{quantity}"
+            name = f"{_name(rung)}_{quantity}"
             found |= {f"{name}_r": cells[-5], f"{name}_slope": cells[-4], f"{name}_rms": cells[-3]}
             found |= {f"{name}_mean_r": cells[-2], f"{name}_mean_slope": cells[-1]}
             found[f"{name}_corrected"] = f"{min(each['r'] / tops[quantity], 1):.2f}" if tops[quantity] else "n/a"
@@ -313,13 +337,24 @@ def texts(rows: dict[str, Any]) -> dict[str, str]:
     found |= {f"ceiling_{quantity}": f"{top:.3f}" for quantity, top in tops.items()}
     direct = np.mean([rows["measured"][text]["calls"] for text in rows["schedules"]])
     for rung, quality in rows["quality"].items():
-        name = rung.replace(", ", "_")
+        name = _name(rung)
         found[f"{name}_calls"] = f"{quality['calls'] / 1000:.0f} thousand"
         found[f"{name}_runs"] = f"{quality['calls'] / direct:.0f}"
         for quantity, key in (("trace", "log_trace"), ("overshoot", "overshoot")):
             found |= {f"{name}_{quantity}_{part}": f"{value:.3f}" for part, value in quality[key].items()}
     found["direct_calls"] = f"{direct / 1000:.0f} thousand"
+    for quantity in QUANTITIES:
+        x, y = _points(
+            rows["rungs"]["response"], rows["fresh"], [text for text in rows["fresh"] if text != "1"], quantity
+        )
+        for suffix, fit in (("", agreement(x, y)), ("_mean", agreement(x.mean(1), y.mean(1)))):
+            found |= {f"fresh_{quantity}{suffix}_{name}": f"{value:.2f}" for name, value in fit.items()}
     return found | {"averages": _averages(rows), "removal": _removal(rows)}
+
+
+def _name(rung: str) -> str:
+    """``rung`` as part of a template's variable."""
+    return "".join(c if c.isalnum() else "_" for c in rung.replace(", ", " "))
 
 
 def _averages(rows: dict[str, Any]) -> str:

@@ -19,7 +19,16 @@ from kdist import digits
 from kdist.evals import measure
 from kdist.theory import GaussianMixtureDenoiser
 
-TOY = {"per_class": 4, "rung_per_class": 4, "probe_per_class": (4, 6), "probes": 4, "draws": 1, "steps": 3, "each": 1}
+TOY = {
+    "per_class": 4,
+    "rung_per_class": 4,
+    "fresh_per_class": 4,
+    "probe_per_class": (4, 6),
+    "probes": 4,
+    "draws": 1,
+    "steps": 3,
+    "each": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +120,7 @@ def rows_of(truth, noise, seed=0):
     return {
         "schedules": schedules,
         "measured": measured,
+        "fresh": measured,
         "rungs": dict.fromkeys(predictors.TITLES, exact),
         "quality": {rung: {"calls": 4000, **quality} for rung in ("response, few", "response")},
         "titles": predictors.TITLES,
@@ -138,6 +148,8 @@ def test_tables_say_what_the_rows_hold():
     assert found["points"] == "20"
     assert found["ceiling_trace"] == "1.000"
     assert found["response_trace_r"] == found["response_few_overshoot_r"] == "1.00"
+    assert found["fresh_trace_slope"] == found["fresh_overshoot_mean_r"] == "1.00"
+    assert found["images_0_1_trace_rms"] == "0.000"
     assert found["response_runs"] == "100"  # 4000 calls against 40
     assert found["ladder"].count("\n") == 1 + len(predictors.TITLES)
     # averages -0.693 + 0.045 and twice that
