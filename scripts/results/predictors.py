@@ -333,7 +333,7 @@ def texts(rows: dict[str, Any]) -> dict[str, str]:
             found |= {f"{name}_mean_r": cells[-2], f"{name}_mean_slope": cells[-1]}
             found[f"{name}_corrected"] = f"{min(each['r'] / tops[quantity], 1):.2f}" if tops[quantity] else "n/a"
         table.append(cells)
-    found["ladder"] = markdown(head, table)
+    found["table"] = markdown(head, table)
     found |= {f"ceiling_{quantity}": f"{top:.3f}" for quantity, top in tops.items()}
     direct = np.mean([rows["measured"][text]["calls"] for text in rows["schedules"]])
     for rung, quality in rows["quality"].items():
@@ -373,9 +373,9 @@ def _removal(rows: dict[str, Any]) -> str:
     base, table = rows["measured"]["1"], []
     for text in ["1", *rows["schedules"]]:
         own = rows["measured"][text]
-        total, inside = (
-            float(np.nanmean(np.subtract(own[name], base[name]))) for name in ("log_trace", "log_trace_correct")
-        )
+        parts = np.array([np.subtract(own[name], base[name]) for name in ("log_trace", "log_trace_correct")])
+        known = parts[:, np.isfinite(parts[1])]  # digits with two correct samples: all, but at toy sizes
+        total, inside = known.mean(1) if known.size else (np.nan, np.nan)
         between, within = (float(np.log(np.mean(own[name]) / np.mean(base[name]))) for name in ("between", "within"))
         changes = (f"{value:+.3f}" for value in (total, inside, total - inside, between, within))
         table.append([f"`{text}`", f"{np.mean(own['accuracy']):.3f}", *changes])

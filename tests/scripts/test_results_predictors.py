@@ -151,7 +151,7 @@ def test_tables_say_what_the_rows_hold():
     assert found["fresh_trace_slope"] == found["fresh_overshoot_mean_r"] == "1.00"
     assert found["images_0_1_trace_rms"] == "0.000"
     assert found["response_runs"] == "100"  # 4000 calls against 40
-    assert found["ladder"].count("\n") == 1 + len(predictors.TITLES)
+    assert found["table"].count("\n") == 1 + len(predictors.TITLES)
     # averages -0.693 + 0.045 and twice that
     assert "| `2` | " + " | ".join(["0.52 / -0.65"] * 9) + " |" in found["averages"]
     # accuracy, log ratio, inside, outliers, log(0.5 / 1), log(0.4 / 1)
