@@ -144,7 +144,7 @@ FIGURES: dict[str, Figure] = {
             "probe_per_class": (4, 6),
             "probes": 4,
             "draws": 1,
-            "steps": 5,
+            "steps": 3,
             "each": 1,
         },
     ),

@@ -202,7 +202,7 @@ class Response:
         weights = scale_function(schedule)(self.sigmas) - 1
         matter = self.importance > _NEGLIGIBLE * self.importance.max()
         low, high = self.weights.min(), self.weights.max()
-        slack = 0.05 * (high - low)  # the probes fill their range, but not to its last corner
+        slack = 0.1 * (high - low)  # the probes fill their range, but not to its last corner
         if (weights[matter] < low - slack).any() or (weights[matter] > high + slack).any():
             warnings.warn(
                 f"the schedule has scales from {weights[matter].min() + 1:.3g} to {weights[matter].max() + 1:.3g}, the "

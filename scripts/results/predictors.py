@@ -261,8 +261,11 @@ def _points(predicted: Any, measured: Any, schedules: list[str], quantity: str) 
 def agreement(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
     """Correlation, slope of measured against predicted, root mean square error."""
     x, y = predicted.ravel(), measured.ravel()
-    slope = float(np.polyfit(x, y, 1)[0])
-    return {"r": float(np.corrcoef(x, y)[0, 1]), "slope": slope, "rms": float(np.sqrt(np.mean((x - y) ** 2)))}
+    rms = float(np.sqrt(np.mean((x - y) ** 2)))
+    if len(x) < 2 or not (x.var() and y.var()):
+        return {"r": np.nan, "slope": np.nan, "rms": rms}
+    (own, shared), (_, other) = np.cov(x, y)
+    return {"r": float(shared / np.sqrt(own * other)), "slope": float(shared / own), "rms": rms}
 
 
 def ceiling(rows: dict[str, Any], quantity: str) -> float:

@@ -140,6 +140,7 @@ def test_agreement_and_ceiling():
     assert fit["slope"] == pytest.approx(1, abs=0.04)
     assert fit["rms"] == pytest.approx(0.8 / np.sqrt(2), abs=0.03)
     assert predictors.agreement(2 * truth, truth)["slope"] == pytest.approx(0.5)
+    assert np.isnan(predictors.agreement(np.ones(3), truth[0, :3])["r"])
 
 
 def test_tables_say_what_the_rows_hold():
