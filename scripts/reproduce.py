@@ -6,7 +6,8 @@
     python scripts/reproduce.py --list              # what there is, and how long it takes
 
 Writes ``OUT/figures/F*.png``, ``OUT/data/F*.json`` (every measurement, with command, versions and kind of machine)
-and ``OUT/results.md``, and puts README's table into it. The parameters are in scripts/figures.py, the computations in scripts/results/.
+and ``OUT/results.md``; with ``docs`` as OUT also README's table. The parameters are in scripts/figures.py, the
+computations in scripts/results/.
 """
 
 from __future__ import annotations
