@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,11 @@ FRESH = (
     "ramp:start=0,end=2.5,sigma_min=0.1,sigma_max=10",
     "triangle:scale=3,sigma_peak=0.7,sigma_min=0.05,sigma_max=10,floor=0.5",
 )
+# what keeps the variance in F5: shown beside the others, in no correlation
+EARLY = (
+    "early-negative:scale=3,sigma_switch=1.5,sigma_end=0.1",
+    "early-negative:scale=4,sigma_switch=1.2,sigma_end=0.1",
+)
 TITLES = {
     "pair": "Gaussian pair per class",
     "mixture": "ten class Gaussians",
@@ -113,7 +118,8 @@ def compute(
         each: how many held-out schedules of each family (None: all).
     """
     schedules = {text: family for family, members in FAMILIES.items() for text in members[:each]}
-    every = ["1", *schedules]
+    early = EARLY[:each]
+    every = ["1", *schedules, *early]
     setting: dict[str, Any] = {"solver": SOLVER, "steps": steps}
 
     def all_of(key: dict[str, Any], name: str, make: Callable[[str], Any]) -> dict[str, Any]:
@@ -143,6 +149,7 @@ def compute(
     names = dict(zip(("few", "many"), probe_per_class, strict=True))
     return {
         "schedules": schedules,
+        "early": early,
         "measured": measured,
         "fresh": fresh,
         "rungs": rungs,
@@ -251,7 +258,7 @@ def points(rows: dict[str, Any], rung: str, quantity: str) -> tuple[np.ndarray, 
     return _points(rows["rungs"][rung], rows["measured"], list(rows["schedules"]), quantity)
 
 
-def _points(predicted: Any, measured: Any, schedules: list[str], quantity: str) -> tuple[np.ndarray, np.ndarray]:
+def _points(predicted: Any, measured: Any, schedules: Collection[str], quantity: str) -> tuple[np.ndarray, np.ndarray]:
     first, second = (
         np.array([responses(side[text], side["1"])[quantity] for text in schedules]) for side in (predicted, measured)
     )
@@ -352,7 +359,11 @@ def texts(rows: dict[str, Any]) -> dict[str, str]:
         )
         for suffix, fit in (("", agreement(x, y)), ("_mean", agreement(x.mean(1), y.mean(1)))):
             found |= {f"fresh_{quantity}{suffix}_{name}": f"{value:.2f}" for name, value in fit.items()}
-    return found | {"averages": _averages(rows), "removal": _removal(rows)}
+    return found | {
+        "averages": _averages(rows, rows["schedules"]),
+        "early": _averages(rows, rows["early"]),
+        "removal": _removal(rows),
+    }
 
 
 def _name(rung: str) -> str:
@@ -360,11 +371,14 @@ def _name(rung: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in rung.replace(", ", " "))
 
 
-def _averages(rows: dict[str, Any]) -> str:
+def _averages(rows: dict[str, Any], texts: Collection[str]) -> str:
     """Trace ratio / overshoot relative to scale 1, averaged over digits (the ratio by its logarithm), for each rung."""
-    pairs = {rung: [points(rows, rung, quantity) for quantity in QUANTITIES] for rung in rows["titles"]}
+    pairs = {
+        rung: [_points(rows["rungs"][rung], rows["measured"], texts, quantity) for quantity in QUANTITIES]
+        for rung in rows["titles"]
+    }
     table = []
-    for i, text in enumerate(rows["schedules"]):
+    for i, text in enumerate(texts):
         sides = [[side[0][i] for side in pair] for pair in pairs.values()]
         sides.append([side[1][i] for side in pairs["response"]])
         table.append([f"`{text}`", *(f"{np.exp(t.mean()):.2f} / {o.mean():+.2f}" for t, o in sides)])
@@ -374,7 +388,7 @@ def _averages(rows: dict[str, Any]) -> str:
 def _removal(rows: dict[str, Any]) -> str:
     """How much of the log trace ratio is left among the correctly classified, and in which part of the variance."""
     base, table = rows["measured"]["1"], []
-    for text in ["1", *rows["schedules"]]:
+    for text in ["1", *rows["schedules"], *rows["early"]]:
         own = rows["measured"][text]
         parts = np.array([np.subtract(own[name], base[name]) for name in ("log_trace", "log_trace_correct")])
         known = parts[:, np.isfinite(parts[1])]  # digits with two correct samples: all, but at toy sizes
