@@ -119,6 +119,7 @@ def rows_of(truth, noise, seed=0):
     quality = {name: {"pooled": 0.9, "classes": 0.8, "reliability": 0.7} for name in ("log_trace", "overshoot")}
     return {
         "schedules": schedules,
+        "early": ["2"],
         "measured": measured,
         "fresh": measured,
         "rungs": dict.fromkeys(predictors.TITLES, exact),
@@ -154,7 +155,9 @@ def test_tables_say_what_the_rows_hold():
     assert found["response_runs"] == "100"  # 4000 calls against 40
     assert found["table"].count("\n") == 1 + len(predictors.TITLES)
     # averages -0.693 + 0.045 and twice that
-    assert "| `2` | " + " | ".join(["0.52 / -0.65"] * 9) + " |" in found["averages"]
+    line = "| `2` | " + " | ".join(["0.52 / -0.65"] * 9) + " |"
+    assert line in found["averages"]
+    assert found["early"].splitlines()[2:] == [line]
     # accuracy, log ratio, inside, outliers, log(0.5 / 1), log(0.4 / 1)
     assert "| `3` | 1.000 | -1.341 | -1.341 | +0.000 | -0.693 | -0.916 |" in found["removal"]
 
