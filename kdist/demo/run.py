@@ -31,8 +31,8 @@ DEFAULT_SCHEDULES: tuple[Schedule, ...] = (
     LateNegative(3.0, sigma_switch=1.5),
     NegativeWindow(3.0, sigma_lo=0.7, sigma_hi=2.0),
     NegativeWindow(3.0, sigma_lo=0.7, sigma_hi=2.0, after=1.0),
-    EarlyNegative(3.0, sigma_switch=1.5, sigma_end=0.1),
     EarlyNegative(5.0, sigma_switch=1.2, sigma_end=0.1),
+    EarlyNegative(3.0, sigma_switch=1.2, early=0.25, sigma_end=0.1),
 )
 
 

@@ -63,6 +63,7 @@ SHORT = (  # README's rows
     "late negative",
     "window, then conditional",
     "early negative",
+    "early negative, 0.25",
     "weak model",
 )
 
