@@ -48,7 +48,11 @@ class Shape(str, Enum):
 
 Features = Annotated[
     Path | None,
-    typer.Option("--features", "-f", help=".npz with x (N, ...) and y (N,)  [default: the digits' pixels]"),
+    typer.Option(
+        "--features",
+        "-f",
+        help=".npz with x (N, ...) and y (N,), in the space that is sampled: pixels or latents  [default: the digits]",
+    ),
 ]
 Classes = Annotated[list[str] | None, typer.Option("--class", "-c", help="a class, repeatable  [default: all]")]
 WiderOption = Annotated[
@@ -214,7 +218,8 @@ def design_command(
     if note:
         console.print(note, highlight=False)
     console.print(
-        f"Certified: no direction keeps less than {keep_variance:g} of its variance in the same run at scale 1.",
+        f"Certified: no direction keeps less than {keep_variance:g} of the variance that the same run has at scale 1. "
+        "(The table is against the real variance, solver and all.)",
         highlight=False,
     )
     if shape is Shape.window:
