@@ -22,9 +22,11 @@ from typing import Any
 import torch
 from rich.progress import track
 
+import kdist
 from kdist import digits
 from kdist.evals import measure
 from kdist.evals.digits_classifier import load_digits_classifier
+from kdist.schedules import describe
 from kdist.solvers import sample
 from results.contenders import FAMILIES, Setting, contenders, distortion
 from results.style import COLOURS, MARKERS, interval, markdown
@@ -58,7 +60,6 @@ SHORT = (  # README's rows
     "constant 2",
     "constant 3",
     "interval",
-    "cosine ramp",
     "projected (APG)",
     "late negative",
     "window, then conditional",
@@ -183,26 +184,52 @@ def compute(
     return rows
 
 
+LABELS = {  # what the figure names: text, offset in points and alignment in the left panel
+    "no guidance": ("no guidance", (-6, 6), "right"),
+    "constant 1.25": ("1.25", (-7, -8), "right"),
+    "constant 1.5": ("1.5", (6, -2), "left"),
+    "constant 2": ("2", (6, -2), "left"),
+    "constant 3": ("3", (6, -9), "left"),
+    "late negative": ("late negative", (-8, -10), "right"),
+    "designed on Gaussian pairs": ("designed, Gaussian", (6, -12), "left"),
+    "early negative": ("early negative", (-8, 3), "right"),
+    "early negative, 0.25": ("early negative, 0.25", (-8, -11), "right"),
+    "weak model": ("weak model", (-8, -10), "right"),
+    "SDE, early negative": ("early negative, SDE", (-8, -11), "right"),
+    "Euler ancestral, no guidance": ("Euler ancestral", (-8, -11), "right"),
+    "Euler ancestral, early negative": ("early negative, Euler ancestral", (-8, -11), "right"),
+}
+CROWDED = ("constant 1.25", "constant 1.5")  # in the right panel
+LEAST_ACCURACY = 0.95  # of the left panel
+
+
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Variance kept against accuracy and against overshoot; the numbers are those of the table's rows."""
+    """Variance kept against accuracy and against overshoot."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 5.2), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5.4), sharey=True, layout="constrained")
     panels = (("accuracy", "accuracy (share recognised as its class)"), ("overshoot", "overshoot of the class means"))
     for ax, (quantity, label) in zip(axes, panels, strict=True):
         for family, colour, marker in zip(FAMILIES, COLOURS, MARKERS, strict=False):
-            own = [(n, row) for n, row in enumerate(rows, 1) if row["family"] == family]
-            x, y = ([row[name][0] for _, row in own] for name in (quantity, "trace_ratio"))
+            own = [row for row in rows if row["family"] == family]
+            x, y = ([row[name][0] for row in own] for name in (quantity, "trace_ratio"))
             style: dict[str, Any] = {"fmt": marker, "ms": 5, "lw": 0.8, "color": colour, "label": FAMILIES[family]}
             ax.errorbar(x, y, _bars(own, "trace_ratio"), _bars(own, quantity), **style)
-            for (n, _), place in zip(own, zip(x, y, strict=True), strict=True):
-                ax.annotate(str(n), place, xytext=(4, 3), textcoords="offset points", fontsize=8, color=colour)
+            for row, place in zip(own, zip(x, y, strict=True), strict=True):
+                crowded = quantity == "overshoot" and (family == "noise" or row["name"] in CROWDED)
+                if row["name"] in LABELS and not crowded:
+                    text, offset, side = LABELS[row["name"]]
+                    if quantity == "overshoot":  # the other way round: what is accurate overshoots
+                        offset, side = (7, 3), "left"
+                    style = {"fontsize": 8, "color": colour, "ha": side, "annotation_clip": True}
+                    ax.annotate(text, place, xytext=offset, textcoords="offset points", **style)
         ax.axhline(1, color="0.6", lw=0.8, zorder=0)
         ax.set_xlabel(label)
-    low, high = axes[0].get_xlim()
-    axes[0].fill_between([0.985, high], 0.95, 1.05, color="0.9", zorder=0)
-    axes[0].set_xlim(low, high)
-    axes[1].fill_between([-0.1, 0.1], 0.95, 1.05, color="0.9", zorder=0)
+    left = sum(row["accuracy"][0] < LEAST_ACCURACY for row in rows)
+    axes[0].set_xlim(LEAST_ACCURACY, 1.004)
+    axes[0].set_title(f"{left} points further left" if left else "", fontsize=8, loc="left")
+    axes[0].fill_between([0.985, 1.004], 0.95, 1.05, color="0.92", zorder=0)
+    axes[1].fill_between([-0.1, 0.1], 0.95, 1.05, color="0.92", zorder=0)
     axes[1].axvline(0, color="0.6", lw=0.8, zorder=0)
     axes[0].set_ylabel("variance kept (trace ratio, 1 is the real digits')")
     axes[1].legend(fontsize=8, frameon=False)
@@ -210,9 +237,9 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def _bars(rows: Sequence[tuple[int, Mapping[str, Any]]], quantity: str) -> list[list[float]]:
+def _bars(rows: Sequence[Mapping[str, Any]], quantity: str) -> list[list[float]]:
     """Lengths of the error bars below and above."""
-    values = [row[quantity] for _, row in rows]
+    values = [row[quantity] for row in rows]
     return [[v[0] - v[1] for v in values], [v[2] - v[0] for v in values]]
 
 
@@ -230,12 +257,13 @@ def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         [str(n), row["name"], f"`{row['schedule']}`", row["rule"], row["solver"], str(row["tried"])]
         for n, row in enumerate(rows, 1)
     ]
+    most = max(row["per_class"] for row in rows)
     return {
         "table": _table(rows, real),
         "short": _table([row for row in rows if row["name"] in SHORT], real, numbered=False),
         "spread": _spread(rows, real),
         "settings": markdown(["", "guidance", "schedule", "rule", "solver", "settings tried"], settings),
-        "count": str(len(rows)),
+        "finalists": ", ".join(str(n) for n, row in enumerate(rows, 1) if row["per_class"] == most),
         **numbers,
     }
 
@@ -250,7 +278,7 @@ def _table(rows: Sequence[Mapping[str, Any]], real: Mapping[str, float], *, numb
     head = ["guidance", "variance kept", "overshoot", "accuracy", "separability", "calls"]
     lines = [
         [
-            row["name"] if numbered else f"{row['name']}: `{row['schedule']}`",
+            row["name"] if numbered else _in_words(row),
             interval(row["trace_ratio"]),
             interval(row["overshoot"], sign=True) if numbered else f"{row['overshoot'][0]:+.2f}",
             interval(row["accuracy"], 3) if numbered else f"{row['accuracy'][0]:.3f}",
@@ -266,6 +294,13 @@ def _table(rows: Sequence[Mapping[str, Any]], real: Mapping[str, float], *, numb
         first = len(lines) - len(rows)
         lines = [[str(n - first) if n > first else "", *line] for n, line in enumerate(lines, 1)]
     return markdown(head, lines)
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
+    """The name, and the schedule where the name does not say it."""
+    if row["family"] == "constant":
+        return str(row["name"])
+    return f"{row['name']}: {describe(kdist.parse(row['schedule']))}"
 
 
 def _spread(rows: Sequence[Mapping[str, Any]], real: Mapping[str, float]) -> str:
