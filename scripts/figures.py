@@ -34,7 +34,7 @@ FIGURES: dict[str, Figure] = {
     "F1": Figure(
         "A guided Gaussian class: mean and variance against the scale",
         "gaussian",
-        0.2,
+        1,
         full={
             "scales": [1 + 0.25 * k for k in range(29)],
             "steps": [10, 20, 50],
@@ -81,7 +81,7 @@ FIGURES: dict[str, Figure] = {
     "F4": Figure(
         "No standard schedule keeps the variance, and what negative windows do",
         "no_schedule",
-        3,
+        1,
         full={
             "peaks": [1.5, 2.0, 3.0, 4.0, 6.0, 8.0],
             "points": 120,
@@ -94,7 +94,7 @@ FIGURES: dict[str, Figure] = {
     "F5": Figure(
         title="Many schedules and rules on the trained digits network",
         module="digits_front",
-        minutes=45,
+        minutes=70,
         full={
             "tune_seeds": [5],
             "tune_per_class": 60,
@@ -127,7 +127,7 @@ FIGURES: dict[str, Figure] = {
     "F6": Figure(
         "Predicted against measured per class, for schedules that no predictor has seen",
         "predictors",
-        30,
+        35,
         full={
             "per_class": 80,
             "rung_per_class": 80,

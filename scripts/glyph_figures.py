@@ -15,10 +15,10 @@ from results.style import interval, markdown
 __all__ = ["distortion_figure", "sample_figure", "sheet", "tables"]
 
 # Okabe and Ito's colours, told apart by the colour-blind
-COLOURS = {"1.5": "#56B4E9", "2": "#0072B2", "4": "#D55E00", "window": "#009E73", "late": "#CC79A7"}
-MARKERS = {"1.5": "o", "2": "s", "4": "^", "window": "D", "late": "v"}
+COLOURS = {"1.5": "#56B4E9", "2": "#0072B2", "4": "#D55E00", "window": "#009E73", "late": "#CC79A7", "early": "#E69F00"}
+MARKERS = {"1.5": "o", "2": "s", "4": "^", "window": "D", "late": "v", "early": "P"}
 PREDICTED = ("2", "4")  # drawn for these only; all of them are in the JSON
-NAMES = {"window": "3, none for 0.3 < σ < 1", "late": "3 above σ = 1, then none"}
+NAMES = {"window": "3, 0 for 0.3 < σ < 1", "late": "3 above σ = 1, then 0", "early": "0 above σ = 4, then 3"}
 SOLVERS = {"dpmpp_2m": "DPM-Solver++(2M)", "euler_ancestral": "Euler ancestral"}
 QUANTITIES = {"overshoot": "overshoot", "trace_ratio": "trace ratio inside the class", "accuracy": "accuracy among P"}
 

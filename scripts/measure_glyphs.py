@@ -50,6 +50,7 @@ SCHEDULES: dict[str, kdist.Schedule] = {
     "4": kdist.Constant(4.0),
     "window": kdist.NegativeWindow(scale=3.0, sigma_lo=0.3, sigma_hi=1.0),
     "late": kdist.LateNegative(scale=3.0, sigma_switch=1.0),
+    "early": kdist.EarlyNegative(scale=3.0, sigma_switch=4.0, sigma_end=0.1),  # tried on seed 1
 }
 CONSTANTS = ("1", "1.5", "2", "4")  # what the exact mixture, costly with many classes, is sampled with
 SOLVERS = {"dpmpp_2m": 0.0, "euler_ancestral": 1.0}  # with the noise that theory gives them

@@ -87,7 +87,7 @@ def make(name: str, figure: Figure, out: Path, *, quick: bool, measure: bool, co
         "title": figure.title,
         "figure": f"![{figure.title}](figures/{name}.png)",
         "command": f"`{command}`",
-        "minutes": f"{store.seconds / 60:.0f}",
+        "minutes": f"{figure.minutes:g}",
         **module.texts(rows),
     }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import glyph_figures
+import measure_glyphs
 
 __all__ = ["compute", "draw", "texts"]
 
@@ -35,12 +36,11 @@ def compute(
     digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16]
     options = {"per_class": per_class, "theory_per_class": theory_per_class, "seed": seed}
 
-    def measured() -> dict[str, Any]:
-        import measure_glyphs
-
-        return measure_glyphs.measured(Path(weights), Path(folder), **options)
-
-    return store.get({"weights": digest, **options}, measured)
+    schedules = {name: str(schedule) for name, schedule in measure_glyphs.SCHEDULES.items()}
+    return store.get(
+        {"weights": digest, **options, "schedules": schedules},
+        lambda: measure_glyphs.measured(Path(weights), Path(folder), **options),
+    )
 
 
 def draw(rows: Mapping[str, Any], path: Path) -> None:

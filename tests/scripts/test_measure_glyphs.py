@@ -179,7 +179,7 @@ def test_schedules_in_other_units():
 
 def test_observations_and_predictions_fit_together(plan, real, tmp_path, monkeypatch):
     found = measure_glyphs.observe(plan, real, real, (2, 4), (4, 5))
-    assert len(found["network"]) == 2 * (1 + 5 * 2)  # scale 1 needs no set
+    assert len(found["network"]) == 2 * (1 + 6 * 2)  # scale 1 needs no set
     assert [row["schedule"] for row in found["paired"]] == 2 * list(measure_glyphs.SCHEDULES)[1:]
     monkeypatch.setattr(glyph_theory, "WIDTH", SPREAD)
     monkeypatch.setattr(

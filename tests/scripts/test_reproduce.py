@@ -68,6 +68,8 @@ def test_the_committed_page_is_that_of_the_committed_data(tmp_path):
     for name, figure in FIGURES.items():  # a frozen store raises where a measurement is missing
         texts[name] = reproduce.make(name, figure, tmp_path, quick=False, measure=False, console=None)
     assert reproduce.page(texts, quick=False) == (ROOT / "docs" / "results.md").read_text()
+    glyphs = (ROOT / "docs" / "glyphs.md").read_text()
+    assert all(texts["F8"][table] in glyphs for table in ("null", "paired", "network"))
     readme = (ROOT / "README.md").read_text()
     assert reproduce.with_table(readme, texts["F5"]["short"]) == readme
 
