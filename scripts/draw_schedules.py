@@ -65,19 +65,16 @@ def main(path: Annotated[Path, typer.Argument(help="Picture to write.")]) -> Non
     plt.rcParams["axes.prop_cycle"] = plt.cycler(color=["#0072B2", "#D55E00", "#009E73"]) + plt.cycler(
         linestyle=["-", "--", "-."]
     )
-    figure, axes = plt.subplots(6, 3, figsize=(10, 14), sharex=True, sharey=True, layout="constrained")
-    for ax, (title, curves) in zip(axes.flat, PANELS.items(), strict=False):
+    figure, axes = plt.subplots(5, 3, figsize=(10, 12), sharex=True, sharey=True, layout="constrained")
+    for ax, (title, curves) in zip(axes.flat, PANELS.items(), strict=True):
         for label, schedule in curves.items():
             schedule.plot(ax=ax, **({"label": label} if label else {}))
         ax.set_title(title, fontsize=10)
         ax.set_ylim(-0.4, 5.2)
         if ax.get_legend_handles_labels()[1]:
             ax.legend(fontsize=7, loc="upper center", ncols=3, frameon=False)
-    for ax in axes.flat[len(PANELS) :]:
-        ax.set_axis_off()
     for ax in axes.flat:
         ax.label_outer()
-    axes[3, 2].xaxis.set_tick_params(labelbottom=True)
     figure.savefig(path, dpi=110)
 
 
