@@ -29,7 +29,7 @@ from kdist.evals.digits_classifier import load_digits_classifier
 from kdist.schedules import describe
 from kdist.solvers import sample
 from results.contenders import FAMILIES, Setting, contenders, distortion
-from results.style import COLOURS, MARKERS, interval, markdown
+from results.style import COLOURS, MARKERS, interval, markdown, number
 
 __all__ = ["best", "compute", "draw", "outcome", "texts"]
 
@@ -47,12 +47,7 @@ QUANTITIES = (
     "frechet_covariance",
 )
 NOISY = ("dpmpp_2m_sde", "euler_ancestral")  # solvers that draw noise on the way
-FORMS = {
-    "trace_ratio": ".2f",
-    "trace_ratio_correct": ".2f",
-    "overshoot": "+.2f",
-    "accuracy": ".3f",
-}  # of single numbers
+PLACES = {"trace_ratio": 2, "trace_ratio_correct": 2, "overshoot": 2, "accuracy": 3}  # of single numbers
 SHORT = (  # README's rows
     "no guidance",
     "constant 1.25",
@@ -247,9 +242,9 @@ def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """``table`` of all rows, ``short`` for README, ``spread``, ``settings``, and ``NAME_QUANTITY`` single numbers."""
     real = next((row["real"] for row in rows if "real" in row), {})
     numbers = {
-        f"{_slug(row['name'])}_{quantity}": f"{row[quantity][0]:{form}}"
+        f"{_slug(row['name'])}_{quantity}": number(row[quantity][0], places, sign=quantity == "overshoot")
         for row in rows
-        for quantity, form in FORMS.items()
+        for quantity, places in PLACES.items()
     }
     numbers |= {f"{_slug(row['name'])}_calls": f"{row['calls']:g}" for row in rows}
     numbers |= {f"{_slug(row['name'])}_setting": f"`{row['schedule']}`" for row in rows}
@@ -280,7 +275,7 @@ def _table(rows: Sequence[Mapping[str, Any]], real: Mapping[str, float], *, numb
         [
             row["name"] if numbered else _in_words(row),
             interval(row["trace_ratio"]),
-            interval(row["overshoot"], sign=True) if numbered else f"{row['overshoot'][0]:+.2f}",
+            interval(row["overshoot"], sign=True) if numbered else number(row["overshoot"][0], sign=True),
             interval(row["accuracy"], 3) if numbered else f"{row['accuracy'][0]:.3f}",
             f"{row['separability'][0]:.2f}",
             f"{row['calls']:g}",

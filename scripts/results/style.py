@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["COLOURS", "MARKERS", "interval", "markdown"]
+__all__ = ["COLOURS", "MARKERS", "interval", "markdown", "number"]
 
 # Okabe and Ito's palette, without its yellow, which is too pale for points on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -17,8 +17,12 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def number(value: float, digits: int = 2, *, sign: bool = False) -> str:
+    """So many decimals, and no minus before a zero."""
+    return format(round(value, digits) + 0.0, f"{'+' if sign else ''}.{digits}f")
+
+
 def interval(value: Sequence[float], digits: int = 2, *, sign: bool = False) -> str:
     """``[value, low, high]`` as ``0.94 [0.90, 0.98]``."""
-    form = f"{'+' if sign else ''}.{digits}f"
-    middle, low, high = (format(v, form) for v in value)
+    middle, low, high = (number(v, digits, sign=sign) for v in value)
     return f"{middle} [{low}, {high}]"
