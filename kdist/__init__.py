@@ -6,6 +6,7 @@
 Scales are k-diffusion's ``cond_scale`` everywhere: 1 conditional, 0 unconditional (the papers' ``w`` is scale - 1).
 """
 
+from .checkpoints import load_checkpoint
 from .composed import ComposedDenoiser
 from .guided import CFGDenoiser, GuidedDenoiser, guide
 from .schedules import (
@@ -63,6 +64,7 @@ __all__ = [
     "from_dict",
     "from_json",
     "guide",
+    "load_checkpoint",
     "parse",
     "progress_to_sigma",
     "scale_to_weight",

@@ -9,7 +9,6 @@ The data: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,7 +64,7 @@ def load_data(split: Split = "all") -> tuple[torch.Tensor, torch.Tensor]:
     return images[index[split]], labels[index[split]]
 
 
-def load_model(path: str | Path = MODEL_PATH, *, device: str | torch.device = "cpu") -> torch.nn.Module:
+def load_model(path: str | Path = MODEL_PATH, *, device: str | torch.device = "cpu") -> Any:
     """A k-diffusion denoiser ``model(x, sigma, class_cond=...)`` in eval mode, float32.
 
     Args:
@@ -76,25 +75,9 @@ def load_model(path: str | Path = MODEL_PATH, *, device: str | torch.device = "c
         FileNotFoundError: no file at ``path``.
         ImportError: k-diffusion or safetensors is missing.
     """
-    from safetensors import safe_open
+    from .checkpoints import load_checkpoint
 
-    from .compat import import_k_diffusion
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no model weights at {path}; train them with scripts/train_digits.py")
-    with safe_open(path, framework="pt") as file:
-        config = json.loads(file.metadata()["config"])
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    model = make_model(config, import_k_diffusion())
-    model.inner_model.load_state_dict(weights)
-    return model.to(device).eval().requires_grad_(False)
-
-
-def make_model(config: dict[str, Any], K: Any) -> Any:
-    """The untrained denoiser that ``config`` (k-diffusion's format) describes."""
-    config = K.config.load_config(config)
-    return K.config.make_denoiser_wrapper(config)(K.config.make_model(config))
+    return load_checkpoint(path, device=device)
 
 
 def sigmas(steps: int = 20) -> torch.Tensor:

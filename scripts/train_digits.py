@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import load_file, save_file
 
 from kdist import digits
+from kdist.checkpoints import make_denoiser
 from kdist.compat import import_k_diffusion
 
 K = import_k_diffusion()
@@ -153,7 +154,7 @@ def main(
         raise typer.BadParameter(f"{out} holds a run with other settings; choose another folder or the same settings")
     save_atomically(config_file, lambda path: path.write_text(json.dumps(config, indent=1)))
 
-    model = digits.make_model(config, K)
+    model = make_denoiser(config)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
         model.inner_model.param_groups(config["optimizer"]["lr"]),

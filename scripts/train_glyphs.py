@@ -32,12 +32,11 @@ import glyphs
 import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from training import append_record, load_state, save_atomically, save_state, trapezoid
 
+from kdist.checkpoints import load_checkpoint, make_denoiser
 from kdist.compat import import_k_diffusion
-from kdist.digits import make_model
 
 __all__ = ["PRESETS", "SIGMA_MAX", "SIGMA_MIN", "Sampler", "load_model", "make_config", "null_token", "train"]
 
@@ -94,7 +93,7 @@ def make_config(
     }
 
 
-def load_model(path: Path, *, device: str | torch.device = "cpu") -> torch.nn.Module:
+def load_model(path: Path, *, device: str | torch.device = "cpu") -> Any:
     """The trained denoiser, in eval mode, with its nested sets as ``model.sets``.
 
     Args:
@@ -105,19 +104,12 @@ def load_model(path: Path, *, device: str | torch.device = "cpu") -> torch.nn.Mo
         FileNotFoundError: nothing at ``path``.
         ValueError: not such a file, or trained on another vocabulary than the fonts at hand give.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}; train them with scripts/train_glyphs.py")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    if "config" not in metadata or json.loads(metadata["config"])["dataset"].get("type") != "glyphs":
-        raise ValueError(f"{path} holds no glyph model (no such config in its metadata)")
-    config = json.loads(metadata["config"])
-    check_vocabulary(config, path)
-    model = make_model(config, import_k_diffusion())
-    model.inner_model.load_state_dict(weights)
-    model.sets = tuple(config["dataset"]["sets"])
-    return model.to(device).eval().requires_grad_(False)
+    model = load_checkpoint(path, device=device)
+    if model.config["dataset"].get("type") != "glyphs":
+        raise ValueError(f"{path} holds no glyph model")
+    check_vocabulary(model.config, path)
+    model.sets = tuple(model.config["dataset"]["sets"])
+    return model
 
 
 def check_vocabulary(config: dict[str, Any], path: Path) -> None:
@@ -222,7 +214,7 @@ def train(
             "same settings to resume it"
         )
     torch.manual_seed(seed)
-    model = make_model(config, K).to(device)
+    model = make_denoiser(config).to(device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     # as fast as the rest: every token speaks through the mapping network alone
     groups = model.inner_model.param_groups(lr, mapping_lr_scale=1.0)

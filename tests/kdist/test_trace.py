@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import kdist
-from kdist.compat import import_k_diffusion
 from kdist.rules import projected
 from kdist.solvers import sample
 
@@ -122,7 +121,6 @@ def test_central_differences_where_jvp_does_not_go():
 
 def test_k_diffusions_transformer_takes_central_differences():
     """In float32 the two estimates of a smooth network's derivative agree to about eps**(1/4) * a few = 2 %."""
-    K = import_k_diffusion()
     config = {
         "model": {
             "type": "image_transformer_v1", "input_channels": 1, "input_size": [8, 8], "patch_size": [4, 4],
@@ -131,10 +129,10 @@ def test_k_diffusions_transformer_takes_central_differences():
         },
         "dataset": {"type": "none", "num_classes": 10, "cond_dropout_rate": 0.1},
     }  # fmt: skip
-    from kdist.digits import make_model
+    from kdist.checkpoints import make_denoiser
 
     torch.manual_seed(0)
-    model = make_model(config, K).eval().requires_grad_(False)
+    model = make_denoiser(config).eval().requires_grad_(False)
     for parameter in model.parameters():  # the untrained network's last layer is zero: nothing to differentiate
         parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.2)
     guided = kdist.guide(model, 3.0, uncond={"class_cond": 10})

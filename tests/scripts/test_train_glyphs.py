@@ -16,6 +16,8 @@ import glyphs
 import train_glyphs
 from training import load_state, save_state, trapezoid
 
+from kdist import digits
+
 SETS = (2, 4)
 TINY = {"width": 64, "depth": 1, "d_ff": 64, "patch": 4, "sets": SETS, "size": 8}
 
@@ -144,11 +146,13 @@ def test_weights_of_another_vocabulary_are_refused(run, tmp_path):
 
 
 def test_files_that_are_no_glyph_model(tmp_path):
-    with pytest.raises(FileNotFoundError, match="train them with"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         train_glyphs.load_model(tmp_path / "none.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="holds no glyph model"):
+    with pytest.raises(ValueError, match="carries no config"):
         train_glyphs.load_model(tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="holds no glyph model"):
+        train_glyphs.load_model(digits.MODEL_PATH)
 
 
 @pytest.mark.parametrize(
