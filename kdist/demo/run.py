@@ -24,7 +24,6 @@ __all__ = ["DEFAULT_SCHEDULES", "Outcome", "network_calls", "run_demo"]
 DEFAULT_SCHEDULES: tuple[Schedule, ...] = (
     Constant(1.0),
     Constant(1.25),
-    Constant(1.5),
     Constant(2.0),
     Constant(3.0),
     Interval(3.0, sigma_lo=0.5, sigma_hi=5.0),
