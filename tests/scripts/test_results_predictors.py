@@ -10,6 +10,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
+from figures import FIGURES
 from results import predictors
 from results.class_moments import Digits, responses
 from results.linearised import linearise, unconditional
@@ -19,16 +20,7 @@ from kdist import digits
 from kdist.evals import measure
 from kdist.theory import GaussianMixtureDenoiser
 
-TOY = {
-    "per_class": 4,
-    "rung_per_class": 4,
-    "fresh_per_class": 4,
-    "probe_per_class": (4, 6),
-    "probes": 4,
-    "draws": 1,
-    "steps": 3,
-    "each": 1,
-}
+TOY = FIGURES["F6"].quick
 
 
 @pytest.fixture(scope="module")
