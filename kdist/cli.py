@@ -13,6 +13,7 @@ import typer
 from .evals.features_cli import features
 from .evals.report import prepare_output
 from .evals.report_cli import compare_command, measure_command
+from .theory.early_cli import design_early_command
 from .theory.predict_cli import design_command, predict
 
 __all__ = ["app", "main", "prepare_output"]
@@ -122,6 +123,7 @@ def demo(
 
 app.command("predict")(predict)
 app.command("design")(design_command)
+app.command("design-early")(design_early_command)
 app.command("features")(features)
 app.command("measure")(measure_command)
 app.command("compare")(compare_command)

@@ -19,6 +19,8 @@ from .mixture import guided_critical_alpha as guided_critical_alpha
 from .mixture import mean_field as mean_field
 from .mixture import phase_diagram as phase_diagram
 from .mixture import switch_variance as switch_variance
+from .mixture_design import MixtureDesign as MixtureDesign
+from .mixture_design import design_on_mixture as design_on_mixture
 from .potential import potential as potential
 from .response import BeyondProbesWarning as BeyondProbesWarning
 from .response import PredictedResponse as PredictedResponse

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .gaussian import GaussianPair
     from .solvers import SolverShare
 
-__all__ = ["design_command", "load_pairs", "predict"]
+__all__ = ["design_command", "karras_sigmas", "load_arrays", "load_pairs", "predict"]
 
 DEFAULT_SCHEDULES = ("1", "2", "late-negative:scale=3,sigma_switch=1")
 
@@ -109,7 +109,7 @@ def predict(
 
     console = Console()
     schedules = {text: parse(text) for text in schedule or DEFAULT_SCHEDULES}
-    sigmas = _sigmas(steps, sigma_min, sigma_max)
+    sigmas = karras_sigmas(steps, sigma_min, sigma_max)
     options = _solver_options(solver, eta, noise)
     if out is not None:
         prepare_output(out)
@@ -181,7 +181,7 @@ def design_command(
     console = Console()
     if out.suffix != ".json":
         raise ValueError(f"--out must be a .json file, which kdist reads as a schedule; got {out}")
-    sigmas = _sigmas(steps, sigma_min, sigma_max)
+    sigmas = karras_sigmas(steps, sigma_min, sigma_max)
     options = _solver_options(solver, eta, noise)
     prepare_output(out.parent)
     pairs, note = load_pairs(features, class_, wider)
@@ -238,7 +238,7 @@ def load_pairs(
     """
     from .gaussian import GaussianPair, GuidanceWidensWarning
 
-    x, y = _arrays(features)
+    x, y = load_arrays(features)
     known = [str(label) for label in np.unique(y)]
     unknown = sorted(set(classes or ()) - set(known))
     if unknown:
@@ -263,7 +263,8 @@ def load_pairs(
     return pairs, f"In {count} of {total} directions a class is wider than the whole data set; these are {done}."
 
 
-def _arrays(features: Path | None) -> tuple[Any, Any]:
+def load_arrays(features: Path | None) -> tuple[Any, Any]:
+    """``x`` and ``y`` of an .npz (None: the digits); errors as for :func:`load_pairs`."""
     if features is None:
         from kdist.digits import load_data
 
@@ -283,7 +284,7 @@ def _arrays(features: Path | None) -> tuple[Any, Any]:
         raise ValueError(f"--features {features} must be an .npz with x (N, ...) and y (N,): {error}") from None
 
 
-def _sigmas(steps: int, sigma_min: float, sigma_max: float) -> Any:
+def karras_sigmas(steps: int, sigma_min: float, sigma_max: float) -> Any:
     """Karras et al.'s noise levels (rho 7) and 0: (steps + 1,) float64."""
     if not 0 < sigma_min < sigma_max:
         raise ValueError(f"--sigma-min must be positive and below --sigma-max; got {sigma_min:g} and {sigma_max:g}")

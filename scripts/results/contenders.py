@@ -1,7 +1,7 @@
 """The ways to guide that figure F5 compares, each with the settings that the tuning seed chooses among.
 
-Two of them are designed before any sampling of the network: by :func:`kdist.theory.design` on one Gaussian pair per
-class, and on the exact mixture of ten class Gaussians, whose samples cost nothing to speak of.
+Two of them are designed before the network is guided at all: by :func:`kdist.theory.design` on one Gaussian pair per
+class, and by :func:`kdist.theory.design_on_mixture` on the exact mixture of ten class Gaussians.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ import torch
 
 import kdist
 from kdist import digits, rules
-from kdist.evals import measure
-from kdist.evals.digits_classifier import load_digits_classifier
-from kdist.solvers import sample
 
 __all__ = ["FAMILIES", "Contender", "Setting", "contenders", "distortion"]
 
@@ -63,7 +60,8 @@ class Contender:
     name: str
     family: str
     settings: Sequence[Setting] = field(default_factory=tuple)
-    design: Callable[[], str] | None = None  # finds the only setting
+    # finds the only setting, from the unguided network's (trace ratio, overshoot) and the number of steps
+    design: Callable[[tuple[float, float], int], str] | None = None
 
 
 def _each(text: str, values: Sequence[Any], **others: Any) -> tuple[Setting, ...]:
@@ -71,8 +69,8 @@ def _each(text: str, values: Sequence[Any], **others: Any) -> tuple[Setting, ...
     return tuple(Setting(text.format(*(v if isinstance(v, tuple) else (v,))), **others) for v in values)
 
 
-def designed_on_pairs() -> str:
-    """What ``kdist design --scale 3 --keep-variance 0.95`` gives."""
+def designed_on_pairs(unguided: tuple[float, float], steps: int) -> str:
+    """What ``kdist design --scale 3 --keep-variance 0.95`` gives; it asks for neither argument."""
     from kdist.theory import design
     from kdist.theory.predict_cli import Wider, load_pairs
 
@@ -80,29 +78,12 @@ def designed_on_pairs() -> str:
     return str(design(list(pairs.values()), 3.0, sigmas=[80.0, 0.0], keep_variance=0.95))
 
 
-def designed_on_mixture(per_class: int = 60, steps: int = 20, accuracy: float = 0.985) -> str:
-    """The early-negative schedule that distorts the exact mixture of ten class Gaussians least (seed 0)."""
-    from kdist.theory import GaussianMixtureDenoiser
+def designed_on_mixture(unguided: tuple[float, float], steps: int) -> str:
+    """What ``kdist design-early`` gives for (trace ratio, overshoot) of the unguided network."""
+    from kdist.theory import GaussianMixtureDenoiser, design_on_mixture
 
-    x, y = digits.load_data("train")
-    model, classifier = GaussianMixtureDenoiser.fit(x, y), load_digits_classifier()
-    labels = torch.arange(digits.NUM_CLASSES).repeat_interleave(per_class)
-    levels = digits.sigmas(steps)
-    noise = torch.randn(len(labels), 1, 8, 8, generator=torch.Generator().manual_seed(0)) * levels[0]
-    found = {}
-    for scale in (2, 3, 4, 5, 6):
-        for switch in (1.2, 1.5, 2, 2.5):
-            for early in (0, 0.25, 0.5):
-                text = f"early-negative:scale={scale},sigma_switch={switch},early={early},sigma_end=0.1"
-                guided = kdist.guide(model, kdist.parse(text), uncond={"class_cond": digits.UNCOND})
-                with torch.no_grad():
-                    made = sample("dpmpp_2m", guided, noise, levels, extra_args={"class_cond": labels}).float()
-                    right = float((classifier(made).argmax(1) == labels).float().mean())
-                options: dict[str, Any] = {"resamples": 0, "subspace": 0, "splits": 0, "fid": False}
-                pooled = measure(x.flatten(1), made.flatten(1), y, labels, **options).pooled
-                if right >= accuracy:
-                    found[text] = distortion(pooled.trace_ratio, pooled.overshoot)
-    return min(found, key=lambda text: found[text])
+    mixture = GaussianMixtureDenoiser.fit(*digits.load_data("train"))
+    return str(design_on_mixture(mixture, digits.sigmas(steps), unguided=unguided).schedule)
 
 
 def distortion(trace_ratio: float, overshoot: float) -> float:
