@@ -175,16 +175,23 @@ def test_window_equals_kdist_in_the_same_solver(solver, cfg):
     assert patcher.model_options == {"transformer_options": {}}  # the node before keeps its model as it was
 
 
-def test_late_negative():
-    model, schedule = run_node("KdistLateNegative", model=Patcher(Network()), scale=3.0, sigma_switch=1.0, late=0.0)
+@pytest.mark.parametrize(
+    ("node", "values", "expected_schedule"),
+    [
+        ("KdistLateNegative", {"late": 0.0}, kdist.LateNegative(3.0, 1.0)),
+        ("KdistEarlyNegative", {"early": 0.0, "sigma_end": 0.2}, kdist.EarlyNegative(3.0, 1.0, sigma_end=0.2)),
+    ],
+)
+def test_one_switch(node, values, expected_schedule):
+    model, schedule = run_node(node, model=Patcher(Network()), scale=3.0, sigma_switch=1.0, **values)
     sampler = Sampler(model, POSITIVE, NEGATIVE, 5.0)
     image = K.sampling.sample_euler(sampler, start(), SIGMAS, disable=True)
-    expected, rows = reference(kdist.LateNegative(3.0, 1.0), K.sampling.sample_euler)
+    expected, rows = reference(expected_schedule, K.sampling.sample_euler)
     torch.testing.assert_close(image, expected, rtol=1e-4, atol=1e-5)
     assert model.model.rows == rows
     # nodes that look at the predictions afterwards never see zeros for the pass that was left out
     assert all(cond.any() and uncond.any() for cond, uncond in sampler.seen)
-    assert schedule == kdist.LateNegative(3.0, 1.0)
+    assert schedule == expected_schedule
 
 
 def test_without_the_nodes_the_shortcut_gives_zeros():
@@ -341,7 +348,7 @@ def test_folder_works_copied_or_linked(tmp_path, how):
 
 
 def test_defaults_of_the_widgets_make_valid_schedules():
-    for name in ("KdistNegativeWindow", "KdistLateNegative"):
+    for name in ("KdistNegativeWindow", "KdistLateNegative", "KdistEarlyNegative"):
         widgets = nodes_package.NODE_CLASS_MAPPINGS[name].INPUT_TYPES()["required"]
         values = {key: SimpleNamespace(**spec[1]).default for key, spec in widgets.items() if key != "model"}
         run_node(name, model=Patcher(Network()), **values)

@@ -86,6 +86,29 @@ class LateNegativeNode(_ScheduleNode):
         return self._outputs(model, kdist.LateNegative(scale, sigma_switch, late))
 
 
+class EarlyNegativeNode(_ScheduleNode):
+    """Without the class at first, then guided strongly: :class:`kdist.EarlyNegative`."""
+
+    DESCRIPTION = "`early` down to the noise level `sigma_switch`, then `scale`, 1 at the end. Replaces the cfg."
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("MODEL",),
+                "scale": _scale(4.0, "guidance below the switch (1: conditional, 0: unconditional)"),
+                "sigma_switch": _sigma(4.0, "the noise level of the switch"),
+                "early": _scale(0.0, "guidance above the switch; 0 and 1 cost one network pass instead of two"),
+                "sigma_end": _sigma(0.1, "no guidance from here on; one network pass is enough"),
+            }
+        }
+
+    def apply(
+        self, model: Any, scale: float, sigma_switch: float, early: float, sigma_end: float
+    ) -> tuple[Any, kdist.Schedule]:
+        return self._outputs(model, kdist.EarlyNegative(scale, sigma_switch, early, sigma_end))
+
+
 class ScheduleFromTextNode(_ScheduleNode):
     """Any schedule: a designed one from JSON, or one line of text."""
 
@@ -169,12 +192,14 @@ def _read(text: str) -> kdist.Schedule:
 NODE_CLASS_MAPPINGS: dict[str, type] = {
     "KdistNegativeWindow": NegativeWindowNode,
     "KdistLateNegative": LateNegativeNode,
+    "KdistEarlyNegative": EarlyNegativeNode,
     "KdistSchedule": ScheduleFromTextNode,
     "KdistScheduleCurve": ScheduleCurveNode,
 }
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "KdistNegativeWindow": "Guidance: negative window (kdist)",
     "KdistLateNegative": "Guidance: late negative (kdist)",
+    "KdistEarlyNegative": "Guidance: early negative (kdist)",
     "KdistSchedule": "Guidance: schedule from JSON or text (kdist)",
     "KdistScheduleCurve": "Guidance curve (kdist)",
 }
