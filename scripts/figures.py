@@ -30,6 +30,9 @@ class Figure:
     quick: dict[str, Any] = field(default_factory=dict)
 
 
+# of scripts/sd15.py
+LATENT = ("unguided", "constant", "interval", "late-50", "late-60", "late-70", "window-50-70", "early-30")
+
 FIGURES: dict[str, Figure] = {
     "F1": Figure(
         "A guided Gaussian class: mean and variance against the scale",
@@ -152,8 +155,8 @@ FIGURES: dict[str, Figure] = {
         title="The latent-diffusion protocol",
         module="latent",
         minutes=1,
-        full={"steps": 30, "samples": 20, "scale": 7.5, "seed": 0, "model": None},
-        quick={"steps": 4, "samples": 2, "scale": 7.5, "seed": 0},
+        full={"steps": 30, "samples": 20, "scale": 7.5, "seed": 0, "schedules": LATENT, "model": None},
+        quick={"steps": 4, "samples": 2, "scale": 7.5, "seed": 0, "schedules": LATENT[:3]},
     ),
     "F8": Figure(
         title="Distortion against the number of classes, on one network",

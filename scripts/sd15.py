@@ -5,9 +5,10 @@
         --features clip=ViT-B-32.pt --features inception=inception-2015-12-05.pt
 
 MODEL is a local diffusers folder (``model_index.json`` in it). 50 prompts x 20 samples, guided strongly and then at
-scale 0 after 50, 60 or 70 % of the steps, in a window from 50 to 70 %, at a constant scale, inside an interval, and
-not at all (scale 1), which is what the others are compared with. Every image has a seed of its own, the same under
-every schedule; it decides the first noise and that of every step. Images that are there already are not made again.
+scale 0 after 50, 60 or 70 % of the steps, in a window from 50 to 70 %, at a constant scale, inside an interval, at
+scale 0 for the first 30 % and then strongly, and not at all (scale 1), which is what the others are compared with.
+Every image has a seed of its own, the same under every schedule; it decides the first noise and that of every step.
+Images that are there already are not made again.
 
 Images: ``OUT/images/SCHEDULE/PROMPT/SAMPLE.png``. Results: ``OUT/results.json`` (scripts/sd15_measure.py).
 """
@@ -63,6 +64,7 @@ def protocol(scale: float, sigmas: torch.Tensor) -> dict[str, kdist.Schedule]:
         "late-60": kdist.LateNegative(scale, at(0.6)),
         "late-70": kdist.LateNegative(scale, at(0.7)),
         "window-50-70": kdist.NegativeWindow(scale, sigma_lo=at(0.7), sigma_hi=at(0.5)),
+        "early-30": kdist.EarlyNegative(scale, at(0.3)),  # not the paper's: what won on smaller networks
     }
 
 

@@ -27,6 +27,7 @@ def compute(
     samples: int,
     scale: float,
     seed: int,
+    schedules: Sequence[str],
     model: str | None = None,
     folder: str = "runs/sd15",
 ) -> dict[str, Any]:
@@ -34,11 +35,11 @@ def compute(
 
     Args:
         store: see :mod:`results.store`.
-        steps, samples, scale, seed: of the protocol.
+        steps, samples, scale, seed, schedules: of the protocol.
         model: a local diffusers folder; None for the stand-in.
         folder: for the images of a real model, where an interrupted run goes on.
     """
-    options = {"steps": steps, "samples": samples, "scale": scale, "seed": seed}
+    options = {"steps": steps, "samples": samples, "scale": scale, "seed": seed, "schedule": list(schedules)}
     return store.get({"model": model, **options}, lambda: _measured(model, Path(folder), options))
 
 

@@ -84,7 +84,7 @@ def test_whole_experiment(invoke, model, clip, tmp_path):
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
     results = json.loads((out / "results.json").read_text())
-    schedules = ["unguided", "constant", "interval", "late-50", "late-60", "late-70", "window-50-70"]
+    schedules = ["unguided", "constant", "interval", "late-50", "late-60", "late-70", "window-50-70", "early-30"]
     assert list(results["schedules"]) == schedules
     assert len(list(out.rglob("*.png"))) == len(schedules) * 2 * 3
     # 6 steps: both passes until the switch, one after it. 60 % and 70 % of 6 steps lie inside the fourth and fifth
@@ -92,6 +92,7 @@ def test_whole_experiment(invoke, model, clip, tmp_path):
     calls = {name: results["schedules"][name]["calls"] for name in schedules}
     assert calls == {**calls, "unguided": 6, "constant": 12, "late-50": 9, "late-60": 10, "late-70": 11}
     assert calls["window-50-70"] == 12 - 2
+    assert calls["early-30"] == 12 - 2  # 30 % of 6 steps lie inside the second step
     assert results["schedules"]["late-50"]["saved"] == pytest.approx(0.25)
     assert "3 of 12 network calls per image saved (25%)" in " ".join(result.output.split())
     for name in schedules:
