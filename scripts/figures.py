@@ -109,6 +109,7 @@ FIGURES: dict[str, Figure] = {
                 "late negative": 167,
                 "early negative": 167,
                 "early negative, 0.25": 167,
+                "designed on the class mixture": 167,
                 "weak model": 167,
                 "weak model, interval": 167,
             },

@@ -22,8 +22,9 @@ from kdist.solvers import sample
 
 from .design import InfeasibleDesign
 from .exact import GaussianMixtureDenoiser
+from .solvers import solver_noise
 
-__all__ = ["MixtureDesign", "design_on_mixture"]
+__all__ = ["MixtureDesign", "design_on_mixture", "total_distortion"]
 
 SCALES, EARLY = (2.0, 3.0, 4.0, 5.0, 6.0), (0.0, 0.25, 0.5)
 SWITCHES = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)  # of the distance between neighbouring class means
@@ -50,8 +51,13 @@ class MixtureDesign:
 
     @property
     def distortion(self) -> float:
-        """What is made small: a variance too wide is as wrong as one too narrow by the same factor."""
-        return abs(math.log(self.trace_ratio)) + abs(self.overshoot)
+        """What is made small, see :func:`total_distortion`."""
+        return total_distortion(self.trace_ratio, self.overshoot)
+
+
+def total_distortion(trace_ratio: float, overshoot: float) -> float:
+    """Both in one number: a variance too wide is as wrong as one too narrow by the same factor, 0 is right."""
+    return abs(math.log(trace_ratio)) + abs(overshoot)
 
 
 def design_on_mixture(
@@ -85,19 +91,26 @@ def design_on_mixture(
 
     Raises:
         InfeasibleDesign: every candidate loses more samples to other classes.
-        ValueError: an option out of range.
+        ValueError: an option out of range, an unknown solver or one with noise.
     """
     if per_class < 2:
         raise ValueError(f"a variance needs at least 2 samples per class; got per_class={per_class}")
     if not unguided[0] > 0:
         raise ValueError(f"unguided is (trace ratio, overshoot), the first above 0; got {unguided}")
+    if solver_noise(solver):
+        raise ValueError(
+            f"{solver} draws noise of its own, and candidates are compared from the same: take an ODE solver"
+        )
     law = _Law(mixture)
     if switches is None:
         switches = [_three_digits(part * law.gap) for part in SWITCHES]
     end = _three_digits(END * law.gap)
-    classes = torch.arange(mixture.num_classes).repeat_interleave(per_class)
+    place = mixture.means.device
+    classes = torch.arange(mixture.num_classes, device=place).repeat_interleave(per_class)
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(classes), *mixture.sample_shape, generator=generator, dtype=torch.float64) * sigmas[0]
+    noise = torch.randn(len(classes), *mixture.sample_shape, generator=generator, dtype=torch.float64)
+    sigmas = sigmas.to(place)
+    noise = noise.to(place) * sigmas[0]
 
     @torch.no_grad()
     def run(schedule: Schedule) -> tuple[float, float, float]:

@@ -6,7 +6,6 @@ class, and by :func:`kdist.theory.design_on_mixture` on the exact mixture of ten
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 import kdist
 from kdist import digits, rules
 
-__all__ = ["FAMILIES", "Contender", "Setting", "contenders", "distortion"]
+__all__ = ["FAMILIES", "Contender", "Setting", "contenders"]
 
 RANGE = {"sigma_min": digits.SIGMA_MIN, "sigma_max": digits.SIGMA_MAX}
 RULES: dict[str, Callable[..., Any]] = {
@@ -61,7 +60,7 @@ class Contender:
     family: str
     settings: Sequence[Setting] = field(default_factory=tuple)
     # finds the only setting, from the unguided network's (trace ratio, overshoot) and the number of steps
-    design: Callable[[tuple[float, float], int], str] | None = None
+    design: Callable[[tuple[float, float], int], dict[str, Any]] | None = None
 
 
 def _each(text: str, values: Sequence[Any], **others: Any) -> tuple[Setting, ...]:
@@ -69,26 +68,23 @@ def _each(text: str, values: Sequence[Any], **others: Any) -> tuple[Setting, ...
     return tuple(Setting(text.format(*(v if isinstance(v, tuple) else (v,))), **others) for v in values)
 
 
-def designed_on_pairs(unguided: tuple[float, float], steps: int) -> str:
+def designed_on_pairs(unguided: tuple[float, float], steps: int) -> dict[str, Any]:
     """What ``kdist design --scale 3 --keep-variance 0.95`` gives; it asks for neither argument."""
     from kdist.theory import design
     from kdist.theory.predict_cli import Wider, load_pairs
 
     pairs, _ = load_pairs(None, None, Wider.cap)
-    return str(design(list(pairs.values()), 3.0, sigmas=[80.0, 0.0], keep_variance=0.95))
+    return {"schedule": str(design(list(pairs.values()), 3.0, sigmas=[80.0, 0.0], keep_variance=0.95))}
 
 
-def designed_on_mixture(unguided: tuple[float, float], steps: int) -> str:
-    """What ``kdist design-early`` gives for (trace ratio, overshoot) of the unguided network."""
+def designed_on_mixture(unguided: tuple[float, float], steps: int) -> dict[str, Any]:
+    """What ``kdist design-early`` finds on the training images, and what it promises."""
     from kdist.theory import GaussianMixtureDenoiser, design_on_mixture
 
     mixture = GaussianMixtureDenoiser.fit(*digits.load_data("train"))
-    return str(design_on_mixture(mixture, digits.sigmas(steps), unguided=unguided).schedule)
-
-
-def distortion(trace_ratio: float, overshoot: float) -> float:
-    """One number for both: a variance too wide is as wrong as one too narrow by the same factor."""
-    return abs(math.log(trace_ratio)) + abs(overshoot)
+    design = design_on_mixture(mixture, digits.sigmas(steps), unguided=unguided)
+    promised = {"trace_ratio": design.trace_ratio, "overshoot": design.overshoot}
+    return {"schedule": str(design.schedule), "promised": promised}
 
 
 def contenders() -> list[Contender]:

@@ -28,7 +28,8 @@ from kdist.evals import measure
 from kdist.evals.digits_classifier import load_digits_classifier
 from kdist.schedules import describe
 from kdist.solvers import sample
-from results.contenders import FAMILIES, Setting, contenders, distortion
+from kdist.theory.mixture_design import total_distortion
+from results.contenders import FAMILIES, Setting, contenders
 from results.style import COLOURS, MARKERS, interval, markdown, number
 
 __all__ = ["best", "compute", "draw", "outcome", "texts"]
@@ -122,7 +123,7 @@ def best(found: Sequence[Mapping[str, Any]], accuracy: float) -> int:
     places = range(len(found))
     reach = [place for place in places if found[place]["accuracy"][0] >= accuracy]
     if reach:
-        return min(reach, key=lambda at: distortion(found[at]["trace_ratio"][0], found[at]["overshoot"][0]))
+        return min(reach, key=lambda at: total_distortion(found[at]["trace_ratio"][0], found[at]["overshoot"][0]))
     return max(places, key=lambda place: found[place]["accuracy"][0])
 
 
@@ -160,25 +161,27 @@ def compute(
 
     chosen = [c for c in contenders() if names is None or c.name in names]
     picked: list[Setting] = []
+    promises: list[Mapping[str, float] | None] = []
     for contender in track(chosen, description="F5, tuning", disable=store.frozen):
-        tried = contender.settings
+        tried, promised = contender.settings, None
         if contender.design is not None:
             plain = get(Setting("1"), tune_seeds, tune_per_class)
             known = (plain["trace_ratio"][0], plain["overshoot"][0])
-            key = {"design": contender.name, "unguided": known, "steps": steps}
-            tried = [Setting(store.get(key, partial(contender.design, known, steps)))]
+            key = {"designed": contender.name, "unguided": known, "steps": steps}
+            found = store.get(key, partial(contender.design, known, steps))
+            tried, promised = [Setting(found["schedule"])], found.get("promised")
         place = 0
         if len(tried) > 1:
             place = best([get(setting, tune_seeds, tune_per_class) for setting in tried], accuracy)
         picked.append(tried[place])
+        promises.append(promised)
     rows = []
-    for contender, setting in zip(
-        track(chosen, description="F5, sampling", disable=store.frozen), picked, strict=False
-    ):
+    todo = list(zip(chosen, picked, promises, strict=True))
+    for contender, setting, promised in track(todo, description="F5, sampling", disable=store.frozen):
         number = (finalists or {}).get(contender.name, per_class)
         found = get(setting, report_seeds, number, resamples)
-        about = {"name": contender.name, "family": contender.family, "tried": len(contender.settings)}
-        about["per_class"] = number * len(report_seeds)
+        about: dict[str, Any] = {"name": contender.name, "family": contender.family, "tried": len(contender.settings)}
+        about |= {"per_class": number * len(report_seeds), "promised": promised}
         rows.append({**about, **asdict(setting), **found})
     return rows
 
@@ -249,6 +252,11 @@ def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         f"{_slug(row['name'])}_{quantity}": number(row[quantity][0], places, sign=quantity == "overshoot")
         for row in rows
         for quantity, places in PLACES.items()
+    }
+    numbers |= {
+        f"{_slug(row['name'])}_promised_{quantity}": number(value, sign=quantity == "overshoot")
+        for row in rows
+        for quantity, value in (row["promised"] or {}).items()
     }
     numbers |= {f"{_slug(row['name'])}_calls": f"{row['calls']:g}" for row in rows}
     numbers |= {f"{_slug(row['name'])}_setting": f"`{row['schedule']}`" for row in rows}

@@ -116,6 +116,10 @@ def test_bad_input(mixture):
         design_on_mixture(mixture, LEVELS, scales=(2.0,), switches=(0.3,), early=(0.0,))
     with pytest.raises(ValueError, match="at least 2 samples"):
         design_on_mixture(mixture, LEVELS, per_class=1)
+    with pytest.raises(ValueError, match="draws noise of its own"):
+        design_on_mixture(mixture, LEVELS, solver="euler_ancestral")
+    with pytest.raises(ValueError, match="unknown solver"):
+        design_on_mixture(mixture, LEVELS, solver="eulre")
     with pytest.raises(ValueError, match="the first above 0"):
         design_on_mixture(mixture, LEVELS, unguided=(0.0, 0.0))
 
