@@ -1,13 +1,13 @@
 """Measuring what guidance did to each class: features, statistics, report. Imports no other part of kdist."""
 
-from .distortion import ClassDistortion, DistortionReport, PooledDistortion, measure
-from .estimates import Estimate
-from .extract import extract
-from .feature_set import Features, load_features, make_comparable
 from .features import EXTRACTORS, Extractor, build_extractor
-from .frechet import Frechet, frechet_distance, frechet_from_moments
+from .features.extraction import extract
+from .features.feature_set import Features, load_features, make_comparable
 from .sources import GeneratorSource, SamplerSource, as_source
-from .statistics import ClassMoments, MomentDistortion, compare_moments
+from .statistics.estimate import Estimate
+from .statistics.frechet import Frechet, frechet_distance, frechet_from_moments
+from .statistics.measure import ClassDistortion, DistortionReport, PooledDistortion, measure
+from .statistics.streaming import ClassMoments, MomentDistortion, compare_moments
 
 __all__ = [
     "EXTRACTORS",

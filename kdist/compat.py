@@ -1,4 +1,4 @@
-"""Importing k-diffusion where its dependencies disagree.
+"""Importing k-diffusion where its dependencies disagree; the device by name.
 
 k-diffusion imports torchvision, and torchvision refuses to load beside a torch build that its binary was not
 compiled for (typically torch's CPU build with the registry's torchvision): ``operator torchvision::nms does not
@@ -13,7 +13,7 @@ from types import ModuleType
 
 import torch
 
-__all__ = ["import_k_diffusion", "repair_torchvision"]
+__all__ = ["import_k_diffusion", "pick_device", "repair_torchvision"]
 
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _library: torch.library.Library | None = None  # the declarations live as long as this object
@@ -66,3 +66,19 @@ def import_k_diffusion(*, repair: bool = True) -> ModuleType:
             f"k-diffusion could not be imported ({error}); install it with its pins: pip install 'kdist[k-diffusion]'"
         ) from error
     return k_diffusion
+
+
+def pick_device(device: str) -> str:
+    """``auto`` as what there is; another name checked.
+
+    Raises:
+        ValueError: the device is not there.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {device} is not available here ({reason}); use --device auto") from None
+    return device

@@ -6,7 +6,7 @@
     python scripts/reproduce.py --list              # what there is, and how long it takes
 
 Writes ``OUT/figures/F*.png``, ``OUT/data/F*.json`` (every measurement, with command, versions and kind of machine)
-and ``OUT/results.md``; with ``docs`` as OUT also README's table. The parameters are in scripts/figures.py, the
+and ``OUT/results.md``; with ``docs`` as OUT also README's table. The parameters are in scripts/results/figures.py, the
 computations in scripts/results/.
 """
 
@@ -14,19 +14,21 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 os.environ.setdefault("K_DIFFUSION_USE_COMPILE", "0")  # compiling takes longer than it saves here
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run by its path, it finds the other scripts
+
 import typer
-from figures import FIGURES, Figure
-from results.store import NotMade, Store, circumstances
 from rich.console import Console
 from rich.table import Table
 
-from kdist.cli import prepare_output
-from kdist.evals.html import write_whole
+from kdist.files import prepare_output, write_atomically
+from scripts.results.figures import FIGURES, Figure
+from scripts.results.store import NotMade, Store, circumstances
 
 DOCS, README = Path("docs"), Path("README.md")
 TEMPLATE = Path(__file__).parent / "results" / "results.md.j2"
@@ -60,15 +62,15 @@ def main(
             texts[name] = make(name, figure, out, quick=quick, measure=name in chosen, console=console)
         except NotMade:
             continue  # neither asked for nor made before
-    write_whole(out / "results.md", page(texts, quick=quick))
+    write_atomically(out / "results.md", page(texts, quick=quick))
     console.print(f"{out / 'results.md'}: {', '.join(texts)}")
     if out == DOCS and "F5" in texts:
-        write_whole(README, with_table(README.read_text(), texts["F5"]["short"]))
+        write_atomically(README, with_table(README.read_text(), texts["F5"]["short"]))
 
 
 def make(name: str, figure: Figure, out: Path, *, quick: bool, measure: bool, console: Console) -> dict[str, str]:
     """Compute and draw one figure, or read it back (``measure`` false); what results.md says of it, by name."""
-    module: Any = importlib.import_module(f"results.{figure.module}")
+    module: Any = importlib.import_module(f"scripts.results.{figure.module}")
     path = out / "figures" / f"{name}.png"
     command = f"python scripts/reproduce.py --only {name}" + (" --quick" if quick else "")
     try:

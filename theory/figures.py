@@ -9,8 +9,8 @@ import numpy as np
 
 from kdist import Schedule
 
-from .distortion import Distortion
-from .gaussian import GaussianPair
+from .gaussian.distortion import Distortion
+from .gaussian.pair import GaussianPair
 
 __all__ = ["draw_prediction"]
 

@@ -1,6 +1,6 @@
 """What the components of a Gaussian mixture contribute to its density and score, many components at a time.
 
-Equations E1 and E2 of :mod:`kdist.theory.exact`; shapes: n points, k components, d dimensions, ``t = sigma**2``.
+Equations E1 and E2 of :mod:`kdist.theory.mixture`; shapes: n points, k components, d dimensions, ``t = sigma**2``.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@ The exact models of this package know the data, not the network's errors, and it
 on. What carries over is the form: for Gaussians the log-variance ratio is linear in the schedule,
 ``-int w k dt`` (docs/theory.md, section 2), so a model's kernel ``k`` can be *measured*. A probe runs the model under
 a schedule with a random scale in each of a few bands of noise levels; all probes start from the same noise, so their
-differences carry little sampling error. :mod:`kdist.theory.curved` fits the response to the schedule, with the bend
-that strong guidance shows: once for the average over classes, once for each class's deviation from it. Deviations that
-belong to the few samples drawn, not to the class, are told by comparing two halves of the samples, and shrunk.
+differences carry little sampling error. :mod:`kdist.theory.response_regression` fits the response to the schedule, with
+the bend that strong guidance shows: once for the average over classes, once for each class's deviation from it.
+Deviations that belong to the few samples drawn, not to the class, are told by comparing two halves of the samples,
+and shrunk.
 
 Everything is guidance's own part: relative to scale 1 with the same model, solver, noise levels and noise.
 """
@@ -28,8 +29,8 @@ from kdist import Piecewise, Schedule, guide
 from kdist.conditioning import Uncond
 from kdist.solvers import sample
 
-from .curved import CurvedRegression
 from .integrate import Array, ScheduleLike, scale_function
+from .response_regression import CurvedRegression
 
 __all__ = ["BeyondProbesWarning", "PredictedResponse", "Response", "probe_schedules"]
 

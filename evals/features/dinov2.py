@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from ..hashing import module_hash
 from .extractor import Extractor
 from .resize import ResizeMethod, resize_square, standardise
-from .weights import module_hash
 
 __all__ = ["DINOV2", "dinov2"]
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..digits_classifier import CLASSIFIER_PATH, load_digits_classifier
+from kdist.digits.classifier import CLASSIFIER_PATH, load_digits_classifier
+
+from ..hashing import file_hash, module_hash
 from .extractor import Extractor, Preprocessing
 from .resize import ResizeMethod, resize_square, to_chw, to_grey
-from .weights import file_hash, module_hash
 
 __all__ = ["digits", "from_callable", "from_torchscript", "pixels"]
 

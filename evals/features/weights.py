@@ -1,4 +1,4 @@
-"""Finding, checking and downloading weight files; hashes that say which weights made a feature.
+"""Finding, checking and downloading weight files.
 
 A published file is accepted only with the SHA-256 it was published with: a download that broke off, or another
 file under the same name, is refused with what to do about it.
@@ -6,15 +6,17 @@ file under the same name, is refused with what to do about it.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-__all__ = ["PublishedFile", "cache_folder", "file_hash", "find_weights", "module_hash"]
+from kdist.files import cache_folder
+
+from ..hashing import file_hash
+
+__all__ = ["PublishedFile", "find_weights"]
 
 
 @dataclass(frozen=True)
@@ -24,33 +26,6 @@ class PublishedFile:
     name: str
     url: str
     sha256: str
-
-
-def cache_folder() -> Path:
-    """``$KDIST_CACHE``, else ``kdist`` in ``$XDG_CACHE_HOME`` or ``~/.cache``: ``weights/`` and ``features/``."""
-    if os.environ.get("KDIST_CACHE"):
-        return Path(os.environ["KDIST_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdist"
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def module_hash(module: torch.nn.Module) -> str:
-    """SHA-256 of a module's class name and of all its parameters and buffers."""
-    digest = hashlib.sha256(f"{type(module).__module__}.{type(module).__qualname__}".encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        if torch.is_tensor(tensor):
-            tensor = tensor.detach().cpu().contiguous()
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def find_weights(

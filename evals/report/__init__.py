@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..cache import write_atomically
+from kdist.files import write_atomically
+
 from .comparison import Comparison, compare_sets
-from .files import SCHEMA, classes_csv, prepare_output, results_json
+from .files import SCHEMA, classes_csv, results_json
 from .page import make_figures, make_page
 from .paired import PairedRatio, paired_ratio
 from .sets import MeasuredSet, open_sets
@@ -24,7 +25,6 @@ __all__ = [
     "compare_sets",
     "open_sets",
     "paired_ratio",
-    "prepare_output",
     "write_report",
 ]
 
@@ -45,9 +45,9 @@ def write_report(out: Path, comparison: Comparison, *, command: str) -> list[Pat
     """
     texts = {"results.json": results_json(comparison, command), "classes.csv": classes_csv(comparison)}
     for name, text in texts.items():
-        write_atomically(out / name, text.encode())
+        write_atomically(out / name, text)
     pictures = make_figures(comparison)
     for name, png in pictures.items():
         write_atomically(out / f"{name}.png", png)
-    write_atomically(out / "report.html", make_page(comparison, pictures, command).encode())
+    write_atomically(out / "report.html", make_page(comparison, pictures, command))
     return [out / name for name in (*texts, *(f"{name}.png" for name in pictures), "report.html")]

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..digits_classifier import CLASSIFIER_PATH, load_digits_classifier
-from ..distortion import measure
-from ..feature_set import Features
-from ..features.weights import file_hash
-from ..records import ClassDistortion, DistortionReport
+from kdist.digits.classifier import CLASSIFIER_PATH, load_digits_classifier
+
+from ..features.feature_set import Features
+from ..hashing import file_hash
+from ..statistics.measure import measure
+from ..statistics.results import ClassDistortion, DistortionReport
+from .glossary import interval, number, percent
 from .paired import PairedRatio, paired_ratio
 from .sets import MeasuredSet
-from .statistics_shown import interval, number, percent
 
 __all__ = ["Comparison", "compare_sets"]
 

@@ -6,35 +6,18 @@ import csv
 import dataclasses
 import io
 import json
-import platform
-import tempfile
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-from ..estimates import Estimate
-from ..records import ClassDistortion
+from kdist.files import versions
+
+from ..statistics.estimate import Estimate
+from ..statistics.results import ClassDistortion
 from .comparison import Comparison
 from .sets import describe
 
-__all__ = ["SCHEMA", "classes_csv", "prepare_output", "results_json", "versions"]
+__all__ = ["SCHEMA", "classes_csv", "results_json"]
 
 SCHEMA = "kdist.report/1"
-
-
-def prepare_output(out: Path) -> Path:
-    """Make the folder and prove that it can be written, before any work is done.
-
-    Raises:
-        OSError: it cannot be made or written.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write to --out {out}: {error.strerror or error}; choose another folder") from None
-    return out
 
 
 def results_json(comparison: Comparison, command: str) -> str:
@@ -106,14 +89,3 @@ def _columns(name: str, estimate: Estimate) -> dict[str, Any]:
         f"{name}_p": plain["p_value"],
         f"{name}_q": plain["q_value"],
     }
-
-
-def versions() -> dict[str, str]:
-    """What the numbers were made with."""
-    found = {"python": platform.python_version()}
-    for name in ("kdist", "numpy", "scipy", "scikit-learn", "torch", "clean-fid"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

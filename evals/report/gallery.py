@@ -8,9 +8,9 @@ from functools import reduce
 
 import numpy as np
 
-from .. import html
-from ..records import ClassDistortion
 from ..sources import BadImage
+from ..statistics.results import ClassDistortion
+from . import html
 from .comparison import Comparison
 from .sets import MeasuredSet
 

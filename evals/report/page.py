@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import figures, html
-from ..estimates import Estimate
-from ..records import ClassDistortion
-from . import plots
+from kdist.files import versions
+
+from ..statistics.estimate import Estimate
+from ..statistics.results import ClassDistortion
+from . import figures, html, plots
 from .comparison import Comparison
-from .files import versions
 from .gallery import gallery
-from .statistics_shown import MEANINGS, STATISTICS, Statistic, interval, number, present
+from .glossary import MEANINGS, STATISTICS, Statistic, interval, number, present
 
 __all__ = ["make_figures", "make_page"]
 

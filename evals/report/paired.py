@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from ..estimates import NAN, Estimate, with_q_values
-from ..feature_set import Features
+from ..features.feature_set import Features
+from ..statistics.estimate import NAN, Estimate, with_q_values
 
 __all__ = ["PairedRatio", "paired_ratio"]
 

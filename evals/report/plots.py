@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..figures import arms, style
-from ..records import ClassDistortion, DistortionReport
-from .statistics_shown import Statistic
+from ..statistics.results import ClassDistortion, DistortionReport
+from .figures import arms, style
+from .glossary import Statistic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

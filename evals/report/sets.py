@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ..extract import extract
-from ..feature_set import Features, load_features, make_comparable
-from ..features import Extractor, build_extractor, cache_folder
+from kdist.files import cache_folder
+
+from ..features import Extractor, build_extractor
+from ..features.extraction import extract
+from ..features.feature_set import Features, load_features, make_comparable
 from ..sources import Source, as_source
 from ..sources.base import ValueRange
 

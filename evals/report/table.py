@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from .comparison import Comparison
-from .statistics_shown import interval, number, present
+from .glossary import interval, number, present
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .base import BadImage, Layout, Source, ValueRange, array_hash, as_pictures, check_labels
+from ..hashing import array_hash
+from .base import BadImage, Layout, Source, ValueRange, as_pictures, check_labels
 from .labels import number_classes
 
 __all__ = ["ArraySource", "DatasetSource", "open_npz"]

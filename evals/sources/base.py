@@ -7,7 +7,6 @@ every image half a grey level darker.)
 
 from __future__ import annotations
 
-import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -123,11 +122,6 @@ def check_labels(labels: Any, count: int, *, name: str = "labels") -> np.ndarray
     if array.dtype.kind not in "iu" or (array < 0).any():
         raise ValueError(f"{name} must be whole numbers from 0; got dtype {array.dtype}, e.g. {array[:3].tolist()}")
     return array.astype(np.int64)
-
-
-def array_hash(array: np.ndarray) -> bytes:
-    """SHA-256 of an array's shape and bytes."""
-    return hashlib.sha256(str((array.shape, array.dtype.str)).encode() + np.ascontiguousarray(array).tobytes()).digest()
 
 
 def _permutation(shape: tuple[int, ...], layout: Layout | None, name: str) -> tuple[int, int, int, int]:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..features.weights import module_hash
-from .base import BadImage, Source, ValueRange, array_hash, check_labels, quantise
+from ..hashing import array_hash, module_hash
+from .base import BadImage, Source, ValueRange, check_labels, quantise
 
 __all__ = ["GeneratorSource", "SamplerSource", "sample_seeds"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .. import __version__, digits
+from .. import digits
+from ..files import versions, write_atomically
 from ..schedules import Constant
 from .run import Outcome
 
@@ -113,8 +113,6 @@ def _floor_line(outcomes: Sequence[Outcome]) -> str:
 
 def write_json(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, Any]) -> None:
     """Everything measured, for other programs."""
-    from ..evals.html import write_whole
-
     content = {
         "schema": "kdist.demo/1",
         "settings": dict(settings),
@@ -131,22 +129,12 @@ def write_json(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, A
             for outcome in outcomes
         ],
     }
-    write_whole(path, json.dumps(content, indent=1))
-
-
-def versions() -> dict[str, str]:
-    """What the numbers were made with."""
-    from importlib.metadata import version
-
-    names = ("k-diffusion", "numpy", "scipy", "scikit-learn")
-    return {"kdist": __version__, "python": platform.python_version(), "torch": torch.__version__} | {
-        name: version(name) for name in names
-    }
+    write_atomically(path, json.dumps(content, indent=1))
 
 
 def write_picture(path: Path, outcomes: Sequence[Outcome]) -> None:
     """The trade-off alone, for a page or a talk."""
-    from ..evals import figures
+    from kdist.evals.report import figures
 
     figure = figures.trade_off({o.name: o.pixels for o in outcomes}, calls=[o.nfe for o in outcomes])
     figure.savefig(path, dpi=160)
@@ -154,7 +142,7 @@ def write_picture(path: Path, outcomes: Sequence[Outcome]) -> None:
 
 def write_html(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, Any], command: str) -> None:
     """The report: trade-off, schedules, table, samples, classes, what the numbers mean, how to repeat it."""
-    from ..evals import figures, html
+    from kdist.evals.report import figures, html
 
     pixels = {outcome.name: outcome.pixels for outcome in outcomes}
     real_images, real_labels = digits.load_data("all")
@@ -177,7 +165,7 @@ def write_html(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, A
         versions=versions(),
         command=command,
     )
-    html.write_whole(path, page)
+    write_atomically(path, page)
 
 
 def _labels(samples: torch.Tensor) -> torch.Tensor:
@@ -186,7 +174,7 @@ def _labels(samples: torch.Tensor) -> torch.Tensor:
 
 def _sheet(images: torch.Tensor, labels: torch.Tensor, shown: int) -> str:
     """The first images of every class, a class a row; the same places hold the same noise in every sheet."""
-    from ..evals import html
+    from kdist.evals.report import html
 
     shown = min(shown, *(int((labels == label).sum()) for label in range(digits.NUM_CLASSES)))
     rows = torch.cat([images[labels == label][:shown] for label in range(digits.NUM_CLASSES)])
@@ -197,7 +185,7 @@ def _curves(outcomes: Sequence[Outcome]) -> Figure:
     """Every schedule's scale against sigma, one small panel each."""
     import matplotlib.pyplot as plt
 
-    from ..evals.figures import style
+    from kdist.evals.report.figures import style
 
     columns = min(3, len(outcomes))
     rows = -(-len(outcomes) // columns)

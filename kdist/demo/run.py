@@ -15,7 +15,7 @@ from ..schedules import Constant, EarlyNegative, Interval, LateNegative, Negativ
 from ..solvers import sample
 
 if TYPE_CHECKING:
-    from ..evals import DistortionReport
+    from kdist.evals import DistortionReport
 
 __all__ = ["DEFAULT_SCHEDULES", "Outcome", "network_calls", "run_demo"]
 
@@ -92,8 +92,9 @@ def run_demo(
     Raises:
         ValueError: an option out of range, or a solver that is not known.
     """
-    from ..evals import measure
-    from ..evals.digits_classifier import load_digits_classifier
+    from kdist.evals import measure
+
+    from ..digits.classifier import load_digits_classifier
 
     if per_class < 2:
         raise ValueError(f"a variance needs at least 2 samples per class; got per_class={per_class}")

@@ -3,13 +3,13 @@
 from .base import Schedule, from_dict, from_json, registry, scale_to_weight, weight_to_scale
 from .compose import Clip, Product, Sum, Then
 from .constant import Constant, Interval
+from .curves import Beta, Exponential, Ramp, Triangle
 from .describe import describe
 from .negative import EarlyNegative, LateNegative, LinearInVariance, NegativeWindow
-from .parsing import parse
 from .piecewise import Piecewise
 from .progress import progress_to_sigma, sigma_to_progress
 from .rows import PerClass, PerRow
-from .shapes import Beta, Exponential, Ramp, Triangle
+from .text import parse
 
 __all__ = [
     "Beta",

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import torch
 
+from ..files import write_atomically
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -186,10 +188,7 @@ class Schedule:
         """The schedule as JSON text, also written to ``path`` (whole or not at all) when one is given."""
         text = json.dumps({"kdist_schedule": FORMAT_VERSION, **self.to_dict()}, indent=1)
         if path is not None:
-            target = Path(path)
-            partial = target.with_name(target.name + ".partial")
-            partial.write_text(text + "\n")
-            os.replace(partial, target)
+            write_atomically(Path(path), text + "\n")
         return text
 
     @staticmethod

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from kdist import digits
-from kdist.evals.digits_classifier import load_digits_classifier
+from kdist.digits.classifier import load_digits_classifier
 
 __all__ = ["Digits", "responses"]
 

@@ -24,13 +24,13 @@ from rich.progress import track
 
 import kdist
 from kdist import digits
+from kdist.digits.classifier import load_digits_classifier
 from kdist.evals import measure
-from kdist.evals.digits_classifier import load_digits_classifier
 from kdist.schedules import describe
 from kdist.solvers import sample
-from kdist.theory.mixture_design import total_distortion
-from results.contenders import FAMILIES, Setting, contenders
-from results.style import COLOURS, MARKERS, interval, markdown, number
+from kdist.theory.designs.separated import total_distortion
+from scripts.results.contenders import FAMILIES, Setting, contenders
+from scripts.style import COLOURS, MARKERS, interval, markdown, number
 
 __all__ = ["best", "compute", "draw", "outcome", "texts"]
 

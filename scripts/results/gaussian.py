@@ -14,9 +14,8 @@ from typing import Any
 
 from kdist.compat import import_k_diffusion
 from kdist.theory import GaussianPair, moments, solver_moments, solver_noise
-
-from .store import Store
-from .style import markdown
+from scripts.results.store import Store
+from scripts.style import markdown
 
 __all__ = ["compute", "draw", "texts"]
 

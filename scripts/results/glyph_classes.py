@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import glyph_figures
-import measure_glyphs
+from scripts.glyphs import figures as glyph_figures
+from scripts.glyphs import measure as measure_glyphs
 
 __all__ = ["compute", "draw", "texts"]
 

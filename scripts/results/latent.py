@@ -1,4 +1,4 @@
-"""F7: the latent-diffusion experiment of arXiv 2602.00716 (scripts/sd15.py), with the weights or with a stand-in.
+"""F7: the latent-diffusion experiment of arXiv 2602.00716 (scripts/sd15), with the weights or with a stand-in.
 
 Stable Diffusion's weights cannot be shipped. Without them the whole protocol runs on a pipeline of the same parts with
 a few thousand random weights: its numbers show that nothing is missing and say nothing about Stable Diffusion.
@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from results.style import COLOURS, interval, markdown
+from scripts.style import COLOURS, interval, markdown
 
 __all__ = ["compute", "draw", "texts"]
 
@@ -31,7 +31,7 @@ def compute(
     model: str | None = None,
     folder: str = "runs/sd15",
 ) -> dict[str, Any]:
-    """What ``scripts/sd15.py`` writes as results.json, and whether the weights were ``random``.
+    """What ``scripts/sd15/sample.py`` writes as results.json, and whether the weights were ``random``.
 
     Args:
         store: see :mod:`results.store`.
@@ -44,7 +44,7 @@ def compute(
 
 
 def _measured(model: str | None, folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    import sd15  # brings diffusers, which takes seconds
+    from scripts.sd15 import sample as sd15
 
     if model is not None:
         sd15.main(Path(model), out=folder, **options)

@@ -45,9 +45,8 @@ from kdist import (
     Triangle,
 )
 from kdist.theory import GaussianPair, moments, phase_diagram
-
-from .store import Store
-from .style import COLOURS, MARKERS, markdown
+from scripts.results.store import Store
+from scripts.style import COLOURS, MARKERS, markdown
 
 __all__ = ["compute", "draw", "frontier", "reachable", "same_budget", "texts"]
 

@@ -18,9 +18,8 @@ import numpy as np
 
 import kdist
 from kdist.theory import critical_alpha, guided_critical_alpha, phase_diagram
-
-from .store import Store
-from .style import markdown
+from scripts.results.store import Store
+from scripts.style import markdown
 
 __all__ = ["SCHEDULES", "compute", "draw", "texts"]
 

@@ -20,19 +20,11 @@ import torch
 import kdist
 from kdist import digits
 from kdist.solvers import called_sigmas, sample
-from kdist.theory import (
-    GaussianMixtureDenoiser,
-    GaussianPair,
-    GuidanceWidensWarning,
-    Response,
-    compare,
-    solver_moments,
-)
-
-from .class_moments import Digits, responses
-from .linearised import linearise, unconditional
-from .store import Store
-from .style import COLOURS, MARKERS, markdown
+from kdist.theory import GaussianMixtureDenoiser, GaussianPair, GuidanceWidensWarning, Response, compare, solver_moments
+from scripts.results.class_moments import Digits, responses
+from scripts.results.linearised import linearise, unconditional
+from scripts.results.store import Store
+from scripts.style import COLOURS, MARKERS, markdown
 
 __all__ = ["compute", "draw", "texts"]
 

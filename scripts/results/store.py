@@ -6,7 +6,6 @@ from its file alone.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -15,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdist.evals.html import write_whole
+from kdist.files import versions, write_atomically
 
 __all__ = ["NotMade", "Store", "circumstances"]
 
@@ -30,10 +29,12 @@ def circumstances(device: str = "cpu") -> dict[str, Any]:
     """Versions and kind of machine, for the record."""
     import torch
 
+    found = versions(PACKAGES)
+    python = found.pop("python")
     cuda = device.startswith("cuda")
     return {
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "python": platform.python_version(),
+        "versions": found,
+        "python": python,
         "machine": torch.cuda.get_device_name(device) if cuda else f"{os.cpu_count()} {platform.machine()} cores",
     }
 
@@ -89,7 +90,7 @@ class Store:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records.values())
         about = json.dumps(self.about, indent=1, ensure_ascii=False)
-        write_whole(self.path, f'{{"about": {about},\n"records": [\n{lines}\n]}}\n')
+        write_atomically(self.path, f'{{"about": {about},\n"records": [\n{lines}\n]}}\n')
 
 
 def _text(key: Mapping[str, Any]) -> str:

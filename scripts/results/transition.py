@@ -22,9 +22,8 @@ import kdist
 from kdist.compat import import_k_diffusion
 from kdist.solvers import sample
 from kdist.theory import GaussianMixtureDenoiser, mean_field, potential
-
-from .store import Store
-from .style import markdown
+from scripts.results.store import Store
+from scripts.style import markdown
 
 __all__ = ["Point", "compute", "draw", "plan", "predicted", "simulate", "texts"]
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
 
-from run_tutorial import TOLERANCE, TUTORIAL, Block, differences, links, parse, run  # noqa: E402
+from scripts.pages.tutorial import TOLERANCE, TUTORIAL, Block, differences, links, parse, run  # noqa: E402
 
 
 def test_tutorial_prints_what_it_shows(tmp_path):

@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from kdist import digits
 from kdist.compat import import_k_diffusion
-from kdist.evals.digits_classifier import load_digits_classifier
+from kdist.digits.classifier import load_digits_classifier
 
 K = import_k_diffusion()
 

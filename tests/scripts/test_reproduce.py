@@ -1,19 +1,16 @@
 """One command makes every figure and page, keeps what was measured, and refuses what it cannot do."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
-import reproduce
-from figures import FIGURES
-from results import contenders, digits_front
-from results.store import NotMade, Store
+from scripts import reproduce
+from scripts.results import contenders, digits_front
+from scripts.results.figures import FIGURES
+from scripts.results.store import NotMade, Store
 
 ROOT = Path(__file__).parents[2]
 APP = typer.Typer()

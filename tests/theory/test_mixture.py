@@ -1,463 +1,338 @@
-"""Mean field of guided mixtures: reference values, limits, the frozen bulk, and the potential behind the drift."""
+"""Exact mixtures: the scores are gradients, nothing is lost at extreme noise, and every solver can sample them."""
 
-import itertools
 import math
-import time
+import resource
 
 import numpy as np
 import pytest
 import torch
-from scipy.integrate import solve_ivp
 
 import kdist
 from kdist.compat import import_k_diffusion
-from kdist.solvers import sample
-from kdist.theory.exact import GaussianMixtureDenoiser
-from kdist.theory.gaussian import GaussianPair, moments
-from kdist.theory.mixture import (
-    critical_alpha,
-    guided_critical_alpha,
-    mean_field,
-    phase_diagram,
-    switch_variance,
-)
-from kdist.theory.potential import bulk_entropy_cost, bulk_state, own_log_density, potential
+from kdist.solvers import SOLVERS, sample
+from kdist.theory.mixture import GaussianMixtureDenoiser
 
-C = 0.1
-TOP = math.sqrt(2000)
-WINDOW = kdist.NegativeWindow(4.0, 0.3, 1.0)
+D, COMPONENTS = 5, 6
+LABELS = [2, 0, 1, 1, 2, 2]
 
 
-# Reference values and limits
+def spd(count, d, generator):
+    """Random covariances with eigenvalues between 0.2 and about 3."""
+    a = torch.randn(count, d, d, generator=generator, dtype=torch.float64)
+    return a @ a.mT / d + 0.2 * torch.eye(d, dtype=torch.float64)
 
 
-@pytest.mark.parametrize(
-    ("alpha", "weight", "overlap", "ratio", "switch"),
-    [
-        (0.2, 3, 1.217, 0.807, 13.32),
-        (0.3, 1, 1.135, 0.784, 3.53),
-        (0.4, 1, 1.155, 0.710, 2.35),
-        (0.4, 3, 1.312, 0.597, 5.22),
-    ],
-)
-def test_reference_values(alpha, weight, overlap, ratio, switch):
-    path = mean_field(alpha, 1 + weight, within_var=C, sigma_max=TOP)
-    # 1e-3 relative, as the values were checked to, plus half of their last digit
-    assert path.overlap[-1] == pytest.approx(overlap, rel=1e-3, abs=5e-4)
-    assert path.variance[-1] / C == pytest.approx(ratio, rel=1e-3, abs=1.3e-3)
-    # the values' own steps recorded the switch up to a step of 0.3 % late
-    assert path.switch_sigma**2 == pytest.approx(switch, rel=3e-3)
+def make(kind, labels=LABELS, **options):
+    g = torch.Generator().manual_seed(1)
+    means = torch.randn(COMPONENTS, D, generator=g, dtype=torch.float64)
+    weights = torch.rand(COMPONENTS, generator=g, dtype=torch.float64) + 0.2
+    full = spd(COMPONENTS, D, g)
+    covariances = {
+        "full": full,
+        "diagonal": full.diagonal(dim1=1, dim2=2),
+        "isotropic": full[:, 0, 0],
+        "shared": 0.4,
+    }[kind]
+    dense = {
+        "full": full,
+        "diagonal": torch.diag_embed(full.diagonal(dim1=1, dim2=2)),
+        "isotropic": full[:, 0, 0, None, None] * torch.eye(D, dtype=torch.float64),
+        "shared": 0.4 * torch.eye(D, dtype=torch.float64).expand(COMPONENTS, D, D),
+    }[kind]
+    model = GaussianMixtureDenoiser(means, covariances, weights, labels=labels, **options)
+    return model, means, dense, weights
 
 
-def test_converged_in_the_step(monkeypatch):
-    from kdist.theory import mixture_path
-
-    def run():
-        return mean_field(0.3, WINDOW, within_var=C, sigma_max=TOP, noise=0.5)
-
-    coarse = run()
-    monkeypatch.setattr(mixture_path, "_STEP", mixture_path._STEP / 4)
-    fine = run()
-    # fourth order at a step of 0.025
-    assert coarse.overlap[-1] == pytest.approx(fine.overlap[-1], abs=1e-6)
-    assert coarse.variance_ratio[-1] == pytest.approx(fine.variance_ratio[-1], abs=1e-6)
-    assert coarse.switch_sigma == pytest.approx(fine.switch_sigma, rel=1e-6)
+def reference_log_prob(x, sigma, c, means, dense, weights, labels):
+    """Straight from torch.distributions, over the components of class c (all of them for c = K)."""
+    own = torch.tensor([j for j, label in enumerate(labels) if c in (label, max(labels) + 1)])
+    noised = dense[own] + sigma**2 * torch.eye(D, dtype=torch.float64)
+    each = torch.distributions.MultivariateNormal(means[own], noised).log_prob(x[:, None])
+    return (each + (weights[own] / weights[own].sum()).log()).logsumexp(1)
 
 
-@pytest.mark.parametrize("alpha", [0.1, 0.4, 0.9])
-@pytest.mark.parametrize("noise", [0.0, 1.0])
-def test_unguided_is_undistorted_and_switches_where_the_closed_form_says(alpha, noise):
-    path = mean_field(alpha, 1.0, within_var=C, sigma_max=TOP, noise=noise)
-    np.testing.assert_allclose(path.overlap, 1, atol=1e-9)
-    np.testing.assert_allclose(path.variance_ratio, 1, atol=1e-9)
-    assert path.switch_sigma**2 + C == pytest.approx(switch_variance(alpha), rel=1e-7)
+@pytest.mark.parametrize("kind", ["full", "diagonal", "isotropic", "shared"])
+@pytest.mark.parametrize("sigma", [0.01, 0.7, 30.0])
+def test_log_density_score_and_denoised_agree_with_torch_distributions(kind, sigma):
+    model, means, dense, weights = make(kind)
+    g = torch.Generator().manual_seed(2)
+    x = (means[torch.arange(8) % COMPONENTS] + sigma * torch.randn(8, D, generator=g, dtype=torch.float64)).detach()
+    for c in range(4):
+        x.requires_grad_(True)
+        expected = reference_log_prob(x, sigma, c, means, dense, weights, LABELS)
+        (gradient,) = torch.autograd.grad(expected.sum(), x)
+        with torch.no_grad():
+            # 1e-10: float64 rounding through a 5 x 5 solve, amplified by 1/variance <= 5 and the softmax
+            torch.testing.assert_close(model.log_prob(x, sigma, c), expected.detach(), rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(model.score(x, sigma, c), gradient, rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(model(x, sigma, c), (x + sigma**2 * gradient), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("noise", [0.0, 1.0])
-@pytest.mark.parametrize("family", [float, WINDOW.with_scale])
-def test_few_classes_are_not_distorted(family, noise):
-    """alpha -> 0, P below every exponential of d: both distortions fall to nothing."""
-    alphas = [0.3, 0.03, 0.003, 0.0003]
-    run = phase_diagram(alphas, [4.0], within_var=C, sigma_max=3000.0, noise=noise, family=family)
-    overshoot, shrinkage = run.overlap[:, 0] - 1, 1 - run.variance_ratio[:, 0]
-    for values in (overshoot, shrinkage):
-        assert all(a > b > -1e-9 for a, b in itertools.pairwise(values))
-    # the ODE's overshoot is left to contract by sqrt(c / Delta_s) = sqrt(2 alpha c) = 0.008, times w = 3
-    assert overshoot[-1] < 0.025
-    assert shrinkage[-1] < 0.005
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("schedule", [2.0, 0.5, WINDOW, lambda s: 3.0 if s > 0.5 else 0.2])
-def test_infinitely_many_classes_are_the_gaussian_pair(schedule, noise):
-    path = mean_field(math.inf, schedule, within_var=C, sigma_max=80.0, noise=noise, start_overlap=0.0)
-    pair = GaussianPair(1.0, C, 0.0, 1 + C)
-    law = moments(pair, schedule, sigma_max=80.0, noise=noise)
-    # both integrate to better than 1e-7; the callable's jump is found to about 1e-6 in log sigma
-    assert path.overlap[-1] == pytest.approx(law.mean[0], abs=2e-6)
-    assert path.variance[-1] == pytest.approx(law.var[0], abs=2e-6)
-    assert path.switch_sigma is None
-
-
-def test_constant_weight_closed_form_above_the_guided_critical_alpha():
-    """V = c (c/u)^w (G2) in every dimension."""
-    for weight in (1, 3):
-        path = mean_field(2.0, 1 + weight, within_var=C, sigma_max=1e4)
-        assert path.switch_sigma is None
-        assert path.variance_ratio[-1] == pytest.approx((C / (1 + C)) ** weight, rel=1e-6)
-
-
-def test_critical_alpha_is_where_the_unguided_switch_reaches_the_data():
-    assert switch_variance(critical_alpha(C)) == pytest.approx(C)
-    at = critical_alpha(C)
-    assert mean_field(at + 1e-3, 1.0, within_var=C, sigma_max=TOP).switch_sigma is None
-    assert mean_field(at - 1e-3, 1.0, within_var=C, sigma_max=TOP).switch_sigma < 0.05
-    assert guided_critical_alpha(1.0, within_var=C, sigma_max=TOP) == pytest.approx(at, abs=2e-5)
-
-
-@pytest.mark.parametrize("schedule", [2.0, 0.7])
-def test_guided_critical_alpha_separates_runs_that_switch_from_runs_that_do_not(schedule):
-    at = guided_critical_alpha(schedule, within_var=C, sigma_max=80.0)
-    assert (at > critical_alpha(C)) == (schedule > 1)
-    assert mean_field(at - 1e-3, schedule, within_var=C, sigma_max=80.0).switch_sigma is not None
-    assert mean_field(at + 1e-3, schedule, within_var=C, sigma_max=80.0).switch_sigma is None
-
-
-# After the switch
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.5, 1.0])
-def test_after_the_switch(noise):
-    """M7: the overshoot contracts by (Delta/Delta_s)^((1+noise)/2), the variance defect by (Delta/Delta_s)^noise."""
-    path = mean_field(0.3, 3.0, within_var=C, sigma_max=TOP, noise=noise)
-    after = path.sigma < path.switch_sigma
-    delta, m, g = C + path.sigma[after] ** 2, path.overlap[after], path.variance_ratio[after]
-    fall = delta / delta[0]
-    np.testing.assert_allclose((m - 1) / (m[0] - 1), fall ** ((1 + noise) / 2), rtol=1e-9)
-    np.testing.assert_allclose((g - 1) / (g[0] - 1), fall**noise, rtol=1e-9)
-
-
-@pytest.mark.parametrize("schedule", [0.5, 2.0, 8.0, WINDOW, kdist.LateNegative(4.0, 2.0), kdist.Interval(4, 0.3, 3)])
-@pytest.mark.parametrize("noise", [0.0, 1.0])
-def test_the_own_class_keeps_the_rule(schedule, noise):
-    """One switch is enough: once ahead, the own class stays ahead on the way down."""
-    for alpha in (0.1, 0.6):
-        path = mean_field(alpha, schedule, within_var=C, sigma_max=TOP, noise=noise)
-        if path.switch_sigma is not None:
-            assert (path.margin[path.sigma < path.switch_sigma] > 0).all()
-            assert (path.margin[path.sigma > path.switch_sigma] <= 0).all()
-
-
-def test_noise_heals():
-    """alpha 0.3, w 2: overlap 1.03 and ratio 0.996 with the SDE, 1.2 and 0.7 (one digit known) with the ODE."""
-    ode, sde = (mean_field(0.3, 3.0, within_var=C, sigma_max=TOP, noise=noise) for noise in (0.0, 1.0))
-    assert sde.overlap[-1] == pytest.approx(1.03, abs=5e-3)
-    assert sde.variance_ratio[-1] == pytest.approx(0.996, abs=5e-4)
-    assert ode.overlap[-1] == pytest.approx(1.2, abs=0.05)
-    assert ode.variance_ratio[-1] == pytest.approx(0.7, abs=0.05)
-
-
-# Integration
-
-
-@pytest.mark.parametrize("schedule", [WINDOW, kdist.Interval(3.0, 0.5, 4.0), kdist.LinearInVariance(-1.0, 0.5, 0, 4.0)])
-@pytest.mark.parametrize("noise", [0.0, 1.0])
-def test_jumps_against_scipy(schedule, noise):
-    """An independent integration in t, stopped at every jump; alpha = 1.1, so that the bulk rules past the jumps."""
-    path = mean_field(1.1, schedule, within_var=C, sigma_max=20.0, noise=noise)
-
-    def rhs(t, state, bulk):
-        m, q = state
-        delta = C + t
-        weight = schedule(math.sqrt(t)) - 1 if bulk else 0.0
-        y = float(bulk_state(m, q, delta, 1.1).ratio) if bulk else 0.0
-        a, b = (1 + weight - weight * y) / delta, (1 + weight) / delta
-        return [(1 + noise) / 2 * (a * m - b), (1 + noise) * a * q - noise]
-
-    def margin(t, state, bulk):
-        return float(own_log_density(*state, C + t) - bulk_state(*state, C + t, 1.1).log_density)
-
-    margin.terminal = True
-    margin.direction = 1
-    state, bulk = [1.0, 400.0 + C], True
-    edges = [20.0, *sorted((b for b in schedule.breakpoints if b < 20), reverse=True), 1e-4]
-    for high, low in itertools.pairwise(edges):
-        start, stop = high**2 * (1 - 1e-9), low**2 * (1 + 1e-9)
-        options = {"args": (bulk,), "rtol": 1e-9, "atol": 1e-10}
-        run = solve_ivp(rhs, (start, stop), state, events=margin if bulk else None, **options)
-        state = run.y[:, -1]
-        if bulk and run.status == 1:
-            assert path.switch_sigma**2 == pytest.approx(run.t[-1], rel=1e-5)
-            bulk = False
-            state = solve_ivp(rhs, (run.t[-1], stop), state, **{**options, "args": (False,)}).y[:, -1]
-    # scipy's tolerance, and 1e-9 of a range lost at each jump
-    assert path.overlap[-1] == pytest.approx(state[0], abs=1e-6)
-    assert path.variance[-1] == pytest.approx(state[1], abs=1e-6)
-
-
-def test_every_form_of_a_schedule_is_the_same_schedule():
-    runs = [
-        mean_field(0.3, schedule, within_var=C, sigma_max=20.0).overlap[-1]
-        for schedule in (3.0, 3, kdist.Constant(3.0), lambda sigma: 3.0)
-    ]
-    assert max(runs) - min(runs) < 1e-9
-    jump = mean_field(0.9, lambda s: 4.0 if s > 1.5 else 0.5, within_var=C, sigma_max=20.0).overlap[-1]
-    listed = mean_field(0.9, kdist.LateNegative(4.0, 1.5, 0.5), within_var=C, sigma_max=20.0).overlap[-1]
-    assert jump == pytest.approx(listed, abs=1e-6)  # the callable's jump is found, not told
-
-
-def test_start_in_noise_or_in_the_noised_class_agree_for_a_long_run():
-    ends = {
-        top: [mean_field(0.3, 2.0, within_var=C, sigma_max=top, start_overlap=m).overlap[-1] for m in (0.0, 1.0)]
-        for top in (50.0, 500.0)
-    }
-    near, far = (abs(a - b) for a, b in ends.values())
-    assert far < near / 8  # falls as 1 / sigma_max
-
-
-def test_phase_diagram_is_the_mean_field_of_each_cell():
-    alphas, scales = [0.1, 0.5, 1.4], [0.5, 1.0, 3.0]
-    for noise in (0.0, 1.0):
-        diagram = phase_diagram(alphas, scales, within_var=C, sigma_max=20.0, noise=noise, family=WINDOW.with_scale)
-        assert diagram.overlap.shape == (3, 3)
-        for i, alpha in enumerate(alphas):
-            for j, scale in enumerate(scales):
-                cell = mean_field(alpha, WINDOW.with_scale(scale), within_var=C, sigma_max=20.0, noise=noise)
-                # only the steps differ: the diagram's are those of its strongest schedule
-                assert diagram.overlap[i, j] == pytest.approx(cell.overlap[-1], rel=2e-6)
-                assert diagram.variance_ratio[i, j] == pytest.approx(cell.variance_ratio[-1], rel=2e-6)
-                expected = math.nan if cell.switch_sigma is None else cell.switch_sigma
-                assert diagram.switch_sigma[i, j] == pytest.approx(expected, rel=2e-6, nan_ok=True)
-
-
-def test_phase_diagram_of_2500_cells_takes_seconds():
-    start = time.perf_counter()
-    diagram = phase_diagram(np.linspace(0.02, 2, 50), np.linspace(1, 8, 50), within_var=C, sigma_max=80.0)
-    assert time.perf_counter() - start < 30
-    assert np.isfinite(diagram.overlap).all()
-    # along alpha the class is resolved first and not at last; more classes never switch at a higher sigma
-    known = np.nan_to_num(diagram.switch_sigma, nan=0.0)
-    assert (np.diff(known, axis=0) <= 1e-9).all()
-
-
-# Finite dimension
-
-
-def test_finite_dimension_tends_to_the_mean_field_as_one_over_d():
-    limit = mean_field(0.3, 2.0, within_var=C, sigma_max=TOP)
-    gaps = []
-    for d in (50, 100, 200):
-        path = mean_field(0.3, 2.0, within_var=C, sigma_max=TOP, dimension=d)
-        gaps.append([path.overlap[-1] - limit.overlap[-1], path.variance_ratio[-1] - limit.variance_ratio[-1]])
-    ratios = np.divide(gaps[:-1], gaps[1:])
-    assert (np.abs(gaps[-1]) < 0.002).all()
-    np.testing.assert_allclose(ratios, 2, atol=0.5)  # 1 / d, with higher orders at these d
-
-
-def test_one_class_is_never_guided():
-    """With no other class the own posterior is 1 all along (at sigma = 5 within exp(-20), d = 1000)."""
-    path = mean_field(1e-9, 4.0, within_var=C, sigma_max=5.0, dimension=1000)
-    assert path.overlap[-1] == pytest.approx(1, abs=1e-6)
-    assert path.variance_ratio[-1] == pytest.approx(1, abs=1e-6)
-
-
-def test_finite_dimension_agrees_with_direct_simulation():
-    """d = 16, P = d^2 at scale 4: the mean field misses the overlap by 0.01, the correction does not."""
-    d, count, n = 16, 256, 64
-    path = mean_field(math.log(count) / d, 4.0, within_var=C, sigma_max=TOP, start_overlap=0.0, dimension=d)
+@pytest.mark.parametrize("kind", ["full", "diagonal", "isotropic", "shared"])
+def test_score_is_autograd_of_own_log_density(kind):
+    model, *_ = make(kind)
     g = torch.Generator().manual_seed(3)
-    sigmas = import_k_diffusion().sampling.get_sigmas_karras(60, 0.02, TOP)
-    overlaps = []
-    for _ in range(6):
-        centres = torch.randn(count, d, generator=g)
-        guided = kdist.guide(
-            GaussianMixtureDenoiser(centres, C, dtype=torch.float32), 4.0, uncond={"class_cond": count}
-        )
-        out = sample(
-            "dpmpp_2m", guided, TOP * torch.randn(n, d, generator=g), sigmas, extra_args={"class_cond": torch.arange(n)}
-        )
-        own = centres[:n]
-        overlaps.append(float(((out * own).sum(1) / own.square().sum(1)).mean()))
-    error = np.std(overlaps, ddof=1) / math.sqrt(len(overlaps))
-    # 4 standard errors over independent codebooks, and what 60 steps leave
-    assert abs(np.mean(overlaps) - path.overlap[-1]) < 4 * error + 0.003
+    x = (2 * torch.randn(7, D, generator=g, dtype=torch.float64)).requires_grad_(True)
+    sigma = torch.tensor([0.01, 0.1, 0.3, 1, 3, 10, 100], dtype=torch.float64)
+    classes = torch.tensor([0, 1, 2, 3, 3, 2, 0])
+    (gradient,) = torch.autograd.grad(model.log_prob(x, sigma, classes).sum(), x)
+    torch.testing.assert_close(model.score(x, sigma, classes), gradient, rtol=1e-10, atol=1e-10)
 
 
-# The bulk and the potential
+@pytest.mark.parametrize("labels", [None, LABELS])
+@pytest.mark.parametrize("kind", ["full", "diagonal", "isotropic", "shared"])
+def test_rows_are_independent(kind, labels):
+    """Mixed classes and sigmas in one batch give what each row gives alone, in any shape and chunk size."""
+    model, *_ = make(kind, labels)
+    tiny, *_ = make(kind, labels, chunk_elements=1)
+    g = torch.Generator().manual_seed(4)
+    x = torch.randn(9, 1, D, generator=g, dtype=torch.float64)
+    sigma = torch.logspace(-2, 1, 9, dtype=torch.float64)
+    classes = torch.arange(9) % (model.num_classes + 1)
+    together = model(x, sigma, classes)
+    assert together.shape == x.shape
+    alone = torch.cat([model(x[i : i + 1], sigma[i], int(classes[i])) for i in range(9)])
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)  # only the order of sums differs
+    torch.testing.assert_close(tiny(x, sigma, classes), together, rtol=1e-12, atol=1e-12)
+    assert model(x[:0], sigma[:0], classes[:0]).shape == (0, 1, D)
 
 
-@pytest.mark.parametrize("delta", [0.05, 0.7, 6.0])
-@pytest.mark.parametrize("alpha", [0.05, 0.3, 1.0])
-def test_bulk_score_is_the_gradient_of_the_bulk_log_density(delta, alpha):
-    """- x y / Delta = d(bulk)/dx, that is 2 d(bulk)/dr = - y / Delta, free or frozen; and y solves KL(y) = alpha."""
-    for q in (0.05, 0.8, 3.0, 9.0):
-        step = 1e-5
-        up, down = (bulk_state(0.0, q + s, delta, alpha).log_density for s in (step, -step))
-        state = bulk_state(0.0, q, delta, alpha)
-        # central differences: step^2 times a third derivative of order 10, and rounding over the step
-        assert (up - down) / step == pytest.approx(-state.ratio / delta, rel=1e-6, abs=1e-8)
-        cost = bulk_entropy_cost(state.ratio, q)
-        assert cost == pytest.approx(alpha, abs=1e-12) if state.ratio > delta / (1 + delta) + 1e-12 else cost <= alpha
+@pytest.mark.parametrize("kind", ["full", "diagonal", "isotropic", "shared"])
+def test_extreme_noise_levels(kind):
+    model, means, _, weights = make(kind)
+    g = torch.Generator().manual_seed(5)
+    clean = torch.randn(4, D, generator=g, dtype=torch.float64)
+    # sigma -> 0: D = x + sigma^2 * score with |score| of order 10 here, so D - x is below 1e-6
+    torch.testing.assert_close(model(clean, 1e-4, 3), clean, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model(clean, 0.0, 3), clean, rtol=0, atol=1e-13)
+    # sigma -> inf: D tends to the mixture's mean; corrections are covariance * x / sigma^2 ~ 1e-3 at sigma = 1e4
+    noisy = 1e4 * torch.randn(4, D, generator=g, dtype=torch.float64)
+    mean = (weights[:, None] * means).sum(0) / weights.sum()
+    torch.testing.assert_close(model(noisy, 1e4, 3), mean.expand(4, D), rtol=0, atol=5e-3)
+    far = 1e6 * torch.ones(1, D, dtype=torch.float64)  # every density underflows there
+    for sigma in (1e-4, 1.0, 1e4):
+        assert model(far, sigma, 3).isfinite().all()
+        assert model.score(far, sigma, 3).isfinite().all()
 
 
-def test_bulk_is_continuous_where_it_freezes():
-    delta, r = 0.5, 1.5
-    alpha = float(bulk_entropy_cost(np.float64(delta / (1 + delta)), np.float64(r)))
-    free, frozen = bulk_state(0.0, r, delta, alpha + 1e-9), bulk_state(0.0, r, delta, alpha - 1e-9)
-    assert free.log_density == pytest.approx(frozen.log_density, abs=1e-8)
-    assert free.ratio == pytest.approx(frozen.ratio, abs=1e-7)
-    assert free.ratio < frozen.ratio
+def test_float32_in_float32_out_computed_in_float64():
+    model, *_ = make("full")
+    x = torch.randn(3, D, generator=torch.Generator().manual_seed(6))
+    out = model(x, torch.full((3,), 0.5), torch.tensor([0, 1, 3]))
+    assert out.dtype == torch.float32
+    exact = model(x.double(), 0.5, torch.tensor([0, 1, 3]))
+    torch.testing.assert_close(out, exact.float(), rtol=0, atol=0)
+    assert make("shared", dtype=torch.float32)[0].means.dtype == torch.float32
 
 
-def test_frozen_bulk_is_the_distance_to_the_nearest_of_exponentially_many_centres():
-    """M4 is - (smallest |x - xi|^2) / (2 Delta d) as d grows; finite d misses it by about log(d) / d."""
-    rng, alpha, r = np.random.default_rng(0), 0.3, 1.4
-    misses = []
-    for d in (8, 16, 32):
-        x = math.sqrt(r / 1.0) * np.ones(d)
-        nearest = [
-            np.square(rng.standard_normal((round(math.exp(alpha * d)), d)) - x).sum(1).min() / d for _ in range(24)
-        ]
-        # any Delta in the frozen phase gives the same distance
-        limit = float(-2 * 0.01 * bulk_state(0.0, r, 0.01, alpha).log_density)
-        misses.append(np.mean(nearest) - limit)
-    assert misses[0] > misses[1] > misses[2] > 0
-    assert misses[2] < 1.2 * math.log(32) / 32
+def test_million_centres_in_bounded_memory():
+    """d = 46 and a million centres; beside the centres themselves (184 MB in float32) almost nothing is held."""
+    g = torch.Generator().manual_seed(7)
+    means = torch.randn(10**6, 46, generator=g)
+    model = GaussianMixtureDenoiser(means, 0.1, dtype=torch.float32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    x = (means[:2] + 0.5 * torch.randn(2, 46, generator=g)).repeat(2, 1)
+    out = model(x, torch.tensor([0.5, 5.0, 0.5, 5.0]), torch.tensor([10**6, 10**6, 0, 1]))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # in kB
+    assert grown < 400_000  # the naive (rows, centres, d) array alone would take 740 MB
+    # at sigma = 0.5 the own centre is d (log(1.35 / 0.35) / 2 - log(1e6) / d) ~ 17 nats above all others together
+    torch.testing.assert_close(out[0], out[2], rtol=0, atol=1e-4)
+    # at sigma = 5 the sum is over very many centres, whose law is N(0, 1): D = x (1.1 / 26.1); a mean over some 10^5
+    # effective centres of unit variance leaves about 0.003 per coordinate, times (25 / 25.1)
+    torch.testing.assert_close(out[1], x[1] * (1.1 / 26.1), rtol=0, atol=0.02)
 
 
-@pytest.mark.parametrize("noise", [0.0, 1.0])
-@pytest.mark.parametrize("scale", [3.0, 0.6])
-def test_mean_field_descends_the_potential(scale, noise):
-    """dm/dt = (1 + noise)/2 dV/dm at the path's own variance, on both sides of the switch and in the frozen phase."""
-    path = mean_field(0.35, scale, within_var=C, sigma_max=10.0, noise=noise)
-    t = path.sigma**2
-    slope = np.gradient(path.overlap, t)
-    step = 1e-5
-    up, down = (
-        potential(path.overlap + s, path.sigma, alpha=0.35, scale=scale, within_var=C, variance=path.variance)
-        for s in (step, -step)
-    )
-    drift = (1 + noise) / 2 * (up - down) / (2 * step)
-    inside = np.ones(len(t), dtype=bool)
-    inside[[0, 1, -1, -2]] = False
-    inside &= np.abs(np.log(path.sigma.clip(1e-9) / path.switch_sigma)) > 0.03  # V has its kink there
-    assert (path.sigma[inside] > path.switch_sigma).any()
-    assert (path.sigma[inside] < path.switch_sigma).any()
-    # second differences over steps of 2.5 % in Delta, and of the kinks where the bulk freezes
-    np.testing.assert_allclose(slope[inside], drift[inside], rtol=2e-3, atol=3e-4 * np.abs(slope).max())
+def test_samples_have_the_moments_and_sub_classes_of_their_class():
+    model, means, dense, weights = make("full")
+    n = 40_000
+    classes = torch.tensor([1, 3]).repeat_interleave(n)
+    drawn = model.sample(classes, generator=torch.Generator().manual_seed(8), sigma=0.5).split(n)
+    for c, x in zip((1, 3), drawn, strict=True):
+        own = torch.tensor([j for j, label in enumerate(LABELS) if c in (label, 3)])
+        p = weights[own] / weights[own].sum()
+        mean = (p[:, None] * means[own]).sum(0)
+        second = (p[:, None, None] * (dense[own] + means[own, :, None] * means[own, None])).sum(0)
+        cov = second - mean[:, None] * mean + 0.25 * torch.eye(D)
+        # 4.5 standard errors; over 10 numbers a false alarm has a chance below 1e-4
+        assert ((x.mean(0) - mean).abs() < 4.5 * (cov.diagonal() / n).sqrt()).all()
+        # fourth moments of these mixtures are below those of a Gaussian twice as wide
+        bound = 4.5 * math.sqrt(2) * 2 * cov.diagonal().max() / math.sqrt(n)
+        assert (x.T.cov() - cov).abs().max() < bound
 
 
-def minima(sigma, scale, alpha=0.35):
-    m = np.linspace(-0.5, 4, 9001)
-    v = potential(m, sigma, alpha=alpha, scale=scale, within_var=C)
-    return m[1:-1][(v[1:-1] < v[:-2]) & (v[1:-1] <= v[2:])]
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_brings_class_means_and_variances(solver):
+    """One Gaussian per class under each k-diffusion solver: 60 steps from sigma = 40."""
+    K = import_k_diffusion()
+    model = GaussianMixtureDenoiser([[1.0, -1.0], [-2.0, 0.5]], [[0.5, 0.2], [0.3, 1.0]])
+    sigmas = K.sampling.get_sigmas_karras(60, 0.02, 40.0)
+    n = 3000
+    with torch.random.fork_rng():
+        torch.manual_seed(9)
+        x = torch.randn(2 * n, 2) * sigmas[0]
+        classes = torch.tensor([0, 1]).repeat_interleave(n)
+        options = {"noise_sampler": lambda *_: torch.randn(2 * n, 2)} if solver.endswith(("sde", "ancestral")) else {}
+        out = sample(solver, model, x, sigmas, extra_args={"class_cond": classes}, **options)
+    for got, mean, variance in zip(out.split(n), model.means, model.variances, strict=True):
+        # 4 standard errors of the mean, plus what 60 steps of a first-order solver leave
+        assert ((got.double().mean(0) - mean).abs() < 4 * (variance / n).sqrt() + 0.02).all()
+        # 4 standard errors sqrt(2/n) = 0.10, plus 12 %: Euler's and the ancestral solvers' own loss at 60 steps
+        assert ((got.double().var(0) / variance - 1).abs() < 4 * math.sqrt(2 / n) + 0.12).all()
 
 
-def test_minimum_moves_from_overshoot_to_the_class_and_never_splits_at_positive_weight():
-    scale = 4.0
-    places = []
-    for sigma in np.geomspace(20, 0.05, 40):
-        (place,) = minima(sigma, scale)
-        places.append(place)
-    y = (C + 400) / (1 + C + 400)
-    assert places[0] == pytest.approx(scale / (scale - (scale - 1) * y), abs=1e-3)  # M10, at the grid's spacing
-    assert places[-1] == pytest.approx(1, abs=1e-3)
-    assert (np.diff(places) <= 1e-9).all()
+def test_under_guide_the_constant_law_of_the_gaussian_pair():
+    """A narrow class guided away from a wide one, both Gaussian: V = c (c/u)^w at w = 1 (G2)."""
+    model = GaussianMixtureDenoiser([[0.0], [0.0]], [[0.25], [1.0]], labels=[0, 1])
+    n, sigmas = 4000, import_k_diffusion().sampling.get_sigmas_karras(200, 0.02, 80.0).double()
+    x = torch.randn(n, 1, generator=torch.Generator().manual_seed(10), dtype=torch.float64) * 80
+    guided = kdist.guide(model, 2.0, uncond={"class_cond": 1})
+    out = sample("dpmpp_2m", guided, x, sigmas, extra_args={"class_cond": torch.zeros(n, dtype=torch.long)})
+    # the flow is linear, so the ratio to the start's own variance has no Monte Carlo error; 200 steps leave below 1 %
+    assert float(out.var() / x.var() * 80**2) == pytest.approx(0.25**2, rel=0.02)
 
 
-def test_negative_weight_makes_two_wells():
-    """Below scale 1 V is the smaller of two wells (M11): both the class and the crowd can hold a sample."""
-    counts = {len(minima(sigma, 0.2)) for sigma in np.geomspace(20, 0.05, 60)}
-    assert counts == {1, 2}
-    assert minima(0.05, 0.2)[-1] == pytest.approx(1, abs=1e-3)
-    assert minima(20, 0.2) == pytest.approx([0.2 / (0.2 + 0.8 * 400.1 / 401.1)], abs=1e-3)
+def test_fit_recovers_moments_and_is_scikit_learns_with_shrinkage():
+    from sklearn.covariance import ledoit_wolf, oas
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 1, 2, 3)) * np.arange(1, 7).reshape(1, 2, 3), np.arange(30) % 3
+    flat = x.reshape(30, 6)
+    model = GaussianMixtureDenoiser.fit(x, y)
+    assert model.sample_shape == (1, 2, 3)
+    np.testing.assert_allclose(model.means, [flat[y == c].mean(0) for c in range(3)], atol=1e-12)
+    covariance = (model.axes * model.variances[:, None]) @ model.axes.mT
+    np.testing.assert_allclose(covariance, [np.cov(flat[y == c], rowvar=False) for c in range(3)], atol=1e-10)
+    for name, estimate in (("ledoit_wolf", ledoit_wolf), ("oas", oas)):
+        model = GaussianMixtureDenoiser.fit(x, y, shrinkage=name)
+        covariance = (model.axes * model.variances[:, None]) @ model.axes.mT
+        np.testing.assert_allclose(covariance[1], estimate(flat[y == 1])[0], atol=1e-10)
+    whole = GaussianMixtureDenoiser.fit(x, y, shrinkage=1.0)  # all of it: a multiple of the identity
+    np.testing.assert_allclose(whole.variances[0], np.cov(flat[y == 0], rowvar=False).trace() / 6, rtol=1e-10)
 
 
-def test_guided_samples_are_resolved_where_unguided_ones_overlap():
-    """alpha = 1.35 lies between the unguided (1.20) and the guided (1.63 at scale 2) critical value (M12)."""
-    alpha, d = 1.35, 6
-    assert critical_alpha(C) < alpha < guided_critical_alpha(2.0, within_var=C, sigma_max=TOP)
-    count, n = round(math.exp(alpha * d)), 64
-    g = torch.Generator().manual_seed(0)
-    centres = torch.randn(count, d, generator=g)
-    model = GaussianMixtureDenoiser(centres, C, dtype=torch.float32)
-    classes = torch.arange(n)
-    start = TOP * torch.randn(n, d, generator=g)
-    sigmas = import_k_diffusion().sampling.get_sigmas_karras(30, 0.02, TOP)
-    guided = kdist.guide(model, 2.0, uncond={"class_cond": count})
-    drawn = sample("dpmpp_2m", guided, start, sigmas, extra_args={"class_cond": classes})
-
-    def own_part(x):
-        return (model.log_prob(x, 0.0, classes) - math.log(count) - model.log_prob(x, 0.0, count)).exp()
-
-    with_guidance, without = own_part(drawn), own_part(model.sample(classes, generator=g))
-    error = math.hypot(float(with_guidance.std()), float(without.std())) / math.sqrt(n)
-    assert float(with_guidance.mean() - without.mean()) > 4 * error
+def test_fit_of_fewer_samples_than_dimensions_floors_the_missing_directions():
+    x = np.random.default_rng(1).normal(size=(6, 8))
+    model = GaussianMixtureDenoiser.fit(x, [0, 0, 0, 1, 1, 1], floor=1e-4)
+    for c in range(2):
+        values = np.linalg.eigvalsh(np.cov(x[3 * c : 3 * c + 3], rowvar=False))
+        expected = np.maximum(values, 1e-4 * values.mean())
+        np.testing.assert_allclose(model.variances[c], expected, rtol=1e-8)
 
 
-# Bad input
+def test_fit_on_digits_works_as_it_is():
+    from kdist.digits import load_data
+
+    x, y = load_data()
+    model = GaussianMixtureDenoiser.fit(x, y)
+    assert (model.num_classes, model.means.shape) == (10, (10, 64))
+    assert model(x[:20], 0.5, y[:20]).isfinite().all()
+
+
+def test_empirical_class_is_the_mixture_of_its_samples():
+    g = torch.Generator().manual_seed(11)
+    x, y = torch.randn(12, 3, generator=g, dtype=torch.float64), torch.tensor([0, 1, 2] * 4)
+    model = GaussianMixtureDenoiser.empirical(x, y, 0.3)
+    at = torch.randn(5, 3, generator=g, dtype=torch.float64)
+    spread = 0.3**2 + 0.5**2
+    for c in range(4):
+        own = x if c == 3 else x[y == c]
+        r = (-(at[:, None] - own).square().sum(-1) / (2 * spread)).softmax(1)
+        expected = (0.5**2 * r @ own + 0.3**2 * at) / spread
+        torch.testing.assert_close(model(at, 0.5, c), expected, rtol=1e-12, atol=1e-12)
+    single = GaussianMixtureDenoiser.empirical(x[:1], [0], 0.3)
+    torch.testing.assert_close(single(at, 0.5, 0), single(at, 0.5, 1), rtol=0, atol=1e-12)
+
+
+def test_state_dict_and_device_move():
+    model, *_ = make("full")
+    other, *_ = make("full")
+    other.load_state_dict(model.state_dict())
+    x = torch.ones(1, D, dtype=torch.float64)
+    torch.testing.assert_close(other(x, 1.0, 0), model(x, 1.0, 0))
+
+
+MEANS = np.zeros((2, 3))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("arguments", "message"),
     [
-        ({"alpha": 0.0}, "alpha must be positive"),
-        ({"alpha": -0.1}, "alpha must be positive"),
-        ({"alpha": math.nan}, "alpha must be positive"),
-        ({"within_var": 0.0}, "within_var must be positive"),
-        ({"within_var": math.inf}, "within_var must be positive and finite"),
-        ({"sigma_max": 0.0}, "sigma_max must be positive"),
-        ({"sigma_max": math.inf}, "sigma_max must be positive and finite"),
-        ({"sigma_min": 30.0}, "sigma_min must be in"),
-        ({"sigma_min": -1.0}, "sigma_min must be in"),
-        ({"noise": -0.5}, "noise is 0 for the ODE"),
-        ({"start_overlap": math.nan}, "start_overlap"),
-        ({"dimension": 0}, "dimension must be positive"),
-        ({"schedule": math.nan}, "schedule is not finite"),
-        ({"schedule": lambda s: math.nan if s < 1 else 2.0}, "schedule is not finite at sigma="),
-        ({"schedule": lambda s: math.log(s - 1)}, "schedule is undefined at sigma="),
-        ({"schedule": kdist.LinearInVariance(0.0, 1e6)}, "clip"),
+        ((MEANS, 0.0), "positive definite"),
+        ((MEANS, -1.0), "positive definite"),
+        ((MEANS, [1.0, -1.0]), "positive definite"),
+        ((MEANS, np.stack([np.eye(3), np.diag([1.0, 1.0, 0.0])])), "positive definite"),
+        ((MEANS, np.stack([np.eye(3), np.eye(3) - 2 * np.ones((3, 3))])), "positive definite"),
+        ((MEANS, np.stack([np.eye(3), np.triu(np.ones((3, 3)))])), "symmetric"),
+        ((MEANS, np.ones(3)), "covariances must be"),
+        ((MEANS, np.ones((2, 3, 2))), "covariances must be"),
+        ((MEANS, np.nan), "covariances must be finite"),
+        ((MEANS + np.inf, 1.0), "means must be finite"),
+        ((np.zeros(3), 1.0), "means must be"),
+        ((np.zeros((0, 3)), 1.0), "means must be"),
+        ((MEANS, 1.0, [1.0, 0.0]), "weights must be"),
+        ((MEANS, 1.0, [1.0]), "weights must be"),
+        ((MEANS, 1.0, [1.0, np.nan]), "weights must be finite"),
+        (("means", 1.0), "means must be an array of numbers"),
     ],
 )
-def test_bad_input(change, message):
-    arguments = {"alpha": 0.3, "schedule": 2.0, "within_var": C, "sigma_max": 20.0, **change}
+def test_bad_parameters(arguments, message):
     with pytest.raises(ValueError, match=message):
-        mean_field(arguments.pop("alpha"), arguments.pop("schedule"), **arguments)
-
-
-def test_bad_schedule_type():
-    with pytest.raises(TypeError, match="schedule must be"):
-        mean_field(0.3, "4", within_var=C, sigma_max=20.0)
+        GaussianMixtureDenoiser(*arguments)
 
 
 @pytest.mark.parametrize(
-    ("alphas", "scales", "message"),
-    [([], [1.0], "not empty"), ([[0.1]], [1.0], "lists"), ([0.1, 0.0], [1.0], "alphas must be positive")],
+    ("labels", "message"),
+    [([0, 2], "none is in class 1"), ([0], "2 integers"), ([0.0, 1.0], "2 integers"), ([0, -1], "0..K-1")],
 )
-def test_bad_phase_diagrams(alphas, scales, message):
+def test_bad_labels(labels, message):
     with pytest.raises(ValueError, match=message):
-        phase_diagram(alphas, scales, within_var=C, sigma_max=20.0)
-
-
-@pytest.mark.parametrize("function", [switch_variance, critical_alpha])
-@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
-def test_bad_closed_form_arguments(function, value):
-    with pytest.raises(ValueError, match="must be positive"):
-        function(value)
+        GaussianMixtureDenoiser(MEANS, 1.0, labels=labels)
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("x", "sigma", "c", "message"),
     [
-        {"alpha": 0.0},
-        {"within_var": -1.0},
-        {"sigma": -1.0},
-        {"overlap": math.nan},
-        {"variance": 0.0},
-        {"scale": math.inf},
+        (torch.zeros(2, 4), 1.0, 0, "3 numbers per sample"),
+        (torch.zeros(2, 3), -1.0, 0, "sigma must be finite"),
+        (torch.zeros(2, 3), math.nan, 0, "sigma must be finite"),
+        (torch.zeros(2, 3), torch.ones(3), 0, "one per sample"),
+        (torch.zeros(2, 3), 1.0, 3, r"0\.\.2 \(2 is unconditional\)"),
+        (torch.zeros(2, 3), 1.0, torch.tensor([0, -1]), r"0\.\.2"),
+        (torch.zeros(2, 3), 1.0, torch.tensor([0, 1, 1]), "one per sample"),
+        (torch.zeros(2, 3), 1.0, torch.tensor([0.0, 1.0]), "one integer"),
     ],
 )
-def test_bad_potential_arguments(change):
-    arguments = {"overlap": 1.0, "sigma": 1.0, "alpha": 0.3, "scale": 2.0, "within_var": C, **change}
-    with pytest.raises(ValueError, match="must"):
-        potential(arguments.pop("overlap"), arguments.pop("sigma"), **arguments)
+def test_bad_calls(x, sigma, c, message):
+    model = GaussianMixtureDenoiser(MEANS, 1.0)
+    for method in (model, model.score, model.log_prob):
+        with pytest.raises(ValueError, match=message):
+            method(x, sigma, c)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "message"),
+    [
+        (np.zeros((3, 2)), [0, 0, 1], {}, "no variance"),
+        (np.eye(3), [0, 0, 1], {}, "class 1 has one sample"),
+        (np.eye(3), [0, 0, 2], {}, "none is in class 1"),
+        (np.eye(3), [0, 0], {}, "3 integers"),
+        (np.full((3, 2), np.nan), [0, 0, 0], {}, "x must be finite"),
+        (np.eye(3), [0, 0, 0], {"shrinkage": "much"}, "shrinkage must be"),
+        (np.eye(3), [0, 0, 0], {"shrinkage": 2.0}, "shrinkage must be"),
+        (np.eye(3), [0, 0, 0], {"floor": 0.0}, "floor"),
+    ],
+)
+def test_bad_fits(x, y, options, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianMixtureDenoiser.fit(x, y, **options)
+
+
+@pytest.mark.parametrize("width", [0.0, -0.1, math.nan, math.inf])
+def test_bad_widths(width):
+    with pytest.raises(ValueError, match="width"):
+        GaussianMixtureDenoiser.empirical(np.eye(3), [0, 1, 2], width)
+
+
+def test_empirical_with_an_empty_class():
+    with pytest.raises(ValueError, match="none is in class 1"):
+        GaussianMixtureDenoiser.empirical(np.eye(2), [0, 2], 0.1)

@@ -20,8 +20,8 @@ from kdist.theory import (
     distortion,
     solver_moments,
 )
-from kdist.theory.curved import CurvedRegression
 from kdist.theory.response import probe_schedules
+from kdist.theory.response_regression import CurvedRegression
 
 MEANS, VARS, WHOLE = np.array([[1.0, 0.0], [0.0, -2.0]]), np.array([0.3, 0.1]), 1.5
 SIGMA_MAX = 30.0
@@ -169,7 +169,7 @@ def test_leave_one_out_is_what_refitting_gives():
     values = np.tanh(runs @ np.array([[0.5], [1.0], [0.2]])) + 0.05 * generator.standard_normal((12, 1))
     log_sigmas, importance = np.array([1.0, 0.0, -1.0]), np.ones(3)
     fit = CurvedRegression.fit(log_sigmas, importance, runs, values)
-    from kdist.theory.curved import _covariance
+    from kdist.theory.response_regression import _covariance
 
     full = _covariance(runs, runs, log_sigmas, importance, fit.length, fit.bend)
     noise = fit.noise * np.trace(full) / 12 * np.eye(12)  # fixed by all runs together

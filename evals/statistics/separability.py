@@ -1,0 +1,158 @@
+"""How far apart the classes are: scatter ratio, classifier, nearest neighbours.
+
+Scatter ratio: ``J = B / W``, ``B = mean_k |m_k - mean_j m_j|^2`` and ``W = mean_k tr S_k``, each class counting the
+same. Estimated class means scatter by their own noise too, ``(1 - 1/K) mean_k tr S_k / n_k``, which is subtracted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy import special, stats
+
+from .estimate import NAN, Estimate
+
+__all__ = ["between_scatter", "class_probabilities", "nearest_neighbour_accuracy", "proportion", "scatter_ratio"]
+
+_DISTANCES_AT_ONCE = 1 << 24  # 64 MB in float32
+
+
+def scatter_ratio(
+    features: np.ndarray, rows: Sequence[np.ndarray], means: np.ndarray, *, confidence: float
+) -> tuple[Estimate, np.ndarray]:
+    """Between-class over within-class scatter, unbiased in numerator and denominator.
+
+    The interval is the delta method's on the log scale, from the influence of each sample on B and W.
+
+    Args:
+        features: (N, d).
+        rows: for each of the K classes, the rows of ``features`` that hold it.
+        means: (K, d) float64 class means.
+        confidence: of the interval.
+
+    Returns:
+        The ratio (nan for a single class or indistinguishable ones), and (K,) the noise ``tr S_k / n_k`` of the means.
+    """
+    count = len(rows)
+    from_centre = means - means.mean(axis=0)
+    sizes, traces, effects = np.array([len(index) for index in rows]), np.empty(count), []
+    for k, index in enumerate(rows):
+        residuals = features[index] - means[k]
+        squares = np.einsum("nd,nd->n", residuals, residuals)
+        traces[k] = squares.sum() / (len(index) - 1)
+        effects.append((2 * (residuals @ from_centre[k]), squares))
+    noise, within = traces / sizes, traces.mean()
+    between = between_scatter(means, noise)
+    if between <= 0 or within <= 0:
+        return Estimate(NAN), noise
+    variance = sum((b / between - w / within).var(ddof=1) / len(b) for b, w in effects) / count**2
+    factor = math.exp(special.ndtri((1 + confidence) / 2) * math.sqrt(variance))
+    ratio = float(between / within)
+    return Estimate(ratio, (ratio / factor, ratio * factor)), noise
+
+
+def between_scatter(means: np.ndarray, noise: np.ndarray) -> float:
+    """Unbiased B from (K, d) estimated class means and (K,) their expected squared errors; 0 for one class."""
+    count = len(means)
+    return float(np.square(means - means.mean(axis=0)).sum() / count - (1 - 1 / count) * noise.mean())
+
+
+def proportion(hits: int, total: int, *, confidence: float) -> Estimate:
+    """A share with Wilson's interval (Wilson, JASA 22, 1927), which stays inside [0, 1]."""
+    interval = stats.binomtest(int(hits), int(total)).proportion_ci(confidence, method="wilson")
+    return Estimate(hits / total, (interval.low, interval.high))
+
+
+def class_probabilities(
+    name: str, predictions: np.ndarray, labels: np.ndarray, order: Sequence[object]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """``(correct, confidence)`` of each sample from a classifier's output.
+
+    Args:
+        name: of the argument, for errors.
+        predictions: (N,) predicted labels, or (N, K) probabilities with columns in the order of the sorted labels.
+        labels: (N,) the classes that the samples were drawn from.
+        order: the K labels, sorted.
+
+    Returns:
+        (N,) bool, and (N,) the probability given to the right class (None when only labels were passed).
+
+    Raises:
+        ValueError: a shape that fits neither form, or rows that are no probabilities.
+    """
+    predictions = np.asarray(predictions)
+    if predictions.shape == labels.shape:
+        return predictions == labels, None
+    if predictions.shape != (len(labels), len(order)):
+        raise ValueError(
+            f"{name} must be predicted labels of shape ({len(labels)},) or probabilities of shape "
+            f"({len(labels)}, {len(order)}), columns in the order of the sorted labels; got shape {predictions.shape}"
+        )
+    total = predictions.sum(axis=1, dtype=np.float64)
+    if not (np.isfinite(total).all() and (predictions >= 0).all() and np.allclose(total, 1, atol=1e-3)):
+        raise ValueError(
+            f"{name} must be probabilities: rows that are >= 0 and sum to 1; apply softmax to logits first"
+        )
+    column = {label: k for k, label in enumerate(order)}
+    own = np.array([column[label] for label in labels.tolist()])
+    return predictions.argmax(axis=1) == own, predictions[np.arange(len(own)), own].astype(np.float64)
+
+
+def nearest_neighbour_accuracy(
+    queries: np.ndarray,
+    query_rows: Sequence[np.ndarray],
+    real: np.ndarray,
+    real_rows: Sequence[np.ndarray],
+    *,
+    neighbours: int,
+    most: int,
+    confidence: float,
+    generator: np.random.Generator,
+) -> Estimate:
+    """Share of queries whose k nearest real samples are mostly of their own class (ties: the nearer class).
+
+    Each class gives the same number of queries, about ``most`` in all. A query that is itself a row of ``real``
+    (pass the same array twice) does not count as its own neighbour.
+
+    Args:
+        queries: (M, d).
+        query_rows: for each class, its rows of ``queries``.
+        real: (N, d) reference samples.
+        real_rows: for each class, its rows of ``real``.
+        neighbours: k.
+        most: queries in all, bounding the cost.
+        confidence: of Wilson's interval.
+        generator: chooses the queries.
+    """
+    each = max(1, most // len(query_rows))
+    chosen = [generator.permutation(rows)[:each] for rows in query_rows]
+    index = np.concatenate(chosen)
+    own = torch.from_numpy(np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen]))
+    classes = torch.empty(len(real), dtype=torch.int64)
+    for k, rows in enumerate(real_rows):
+        classes[torch.from_numpy(rows)] = k
+    # float32 about a common centre: ranks of neighbours need no more
+    centre = real.mean(axis=0, dtype=np.float64).astype(real.dtype)
+    reference = torch.from_numpy(real - centre).float()
+    points = torch.from_numpy(queries[index] - centre).float()
+    norms = reference.square().sum(dim=1)
+    same = queries is real
+    k = min(neighbours, len(real) - same)
+    hits = 0
+    step = max(1, _DISTANCES_AT_ONCE // len(real))
+    for start in range(0, len(points), step):
+        block = slice(start, start + step)
+        distances = norms - 2 * points[block] @ reference.T
+        if same:
+            themselves = torch.from_numpy(index[block])
+            distances[torch.arange(len(themselves)), themselves] = torch.inf
+        nearest = classes[distances.topk(k, dim=1, largest=False).indices]
+        # votes; the earlier neighbour weighs slightly more, which only decides ties
+        weights = 1 - torch.arange(k, dtype=torch.float64) / (2 * k**2)
+        votes = torch.zeros(len(nearest), len(chosen), dtype=torch.float64)
+        votes.scatter_add_(1, nearest, weights.expand(len(nearest), k))
+        hits += int((votes.argmax(dim=1) == own[block]).sum())
+    return proportion(hits, len(index), confidence=confidence)

@@ -1,0 +1,5 @@
+"""``python -m kdist.cli``."""
+
+from . import main
+
+main()

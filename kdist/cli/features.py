@@ -1,0 +1,151 @@
+"""``kdist features``: features of a folder, zip, npz or Python object, written to one file.
+
+Bad input is a ValueError, OSError or ImportError, which the ``kdist`` command shows as one line (exit code 2).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["features", "parse_limits"]
+
+
+class Resize(str, Enum):
+    """Who resizes: PIL on the CPU as clean-fid does, or torch on the device."""
+
+    pil = "pil"
+    torch = "torch"
+
+
+class Layout(str, Enum):
+    """Where the channels of an array are."""
+
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+
+
+def features(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="folder (one subfolder per class, or flat), .zip, .npz, or module:name of a source, data set or "
+            "a function that returns one"
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the file to write: .npz or .safetensors")],
+    extractor: Annotated[
+        str,
+        typer.Option(
+            "--extractor", "-e", help="inception, clip, dinov2, digits, pixels, a TorchScript file or module:name"
+        ),
+    ] = "inception",
+    labels: Annotated[Path | None, typer.Option(help="label file of a folder or zip: .csv, .tsv or .json")] = None,
+    weights: Annotated[str | None, typer.Option(help="weight file; folder or hub name for dinov2")] = None,
+    allow_unknown_weights: Annotated[
+        bool, typer.Option("--allow-unknown-weights", help="accept weights with another SHA-256 than the published")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    resize: Annotated[Resize, typer.Option(help="pil (clean-fid's) or torch (on the device)")] = Resize.pil,
+    size: Annotated[int | None, typer.Option(help="resize first; for pixels, TorchScript and module:name")] = None,
+    value_range: Annotated[
+        str | None, typer.Option(help="black,white of float images in an .npz, for example -1,1 or 0,1")
+    ] = None,
+    layout: Annotated[Layout | None, typer.Option(help="NCHW or NHWC, where an .npz fits both")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="folder for the shards  [default: features in ~/.cache/kdist or $KDIST_CACHE]")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="images per network call")] = 64,
+    shard_size: Annotated[int, typer.Option(help="images per shard, the most that a killed run loses")] = 256,
+    workers: Annotated[int | None, typer.Option(help="reading threads  [default: cores, at most 8]")] = None,
+    max_bad: Annotated[int, typer.Option(help="unreadable images that are set aside before the run stops")] = 10,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar")] = False,
+) -> None:
+    """Extract features of labelled images; an interrupted run goes on where it stopped.
+
+    Example:  kdist features images/ --extractor inception --out real.npz
+
+    Several GPUs:  accelerate launch -m kdist.cli features images/ --out real.npz
+    """
+    from kdist.evals.features import build_extractor
+    from kdist.evals.features.extraction import extract
+    from kdist.evals.features.feature_set import check_path
+    from kdist.evals.sources import as_source
+    from kdist.files import cache_folder
+
+    check_path(out)  # before any work
+    limits = None if value_range is None else parse_limits(value_range)
+    images = as_source(
+        _load_object(source, "source", call=True),
+        labels=labels,
+        value_range=limits,
+        layout=None if layout is None else layout.value,
+    )
+    network = build_extractor(
+        _load_object(extractor, "extractor"),
+        device=device,
+        weights=weights,
+        allow_unknown_weights=allow_unknown_weights,
+        resize=resize.value,
+        size=size,
+    )
+    result = extract(
+        images,
+        network,
+        cache=cache or cache_folder() / "features",
+        batch_size=batch_size,
+        shard_size=shard_size,
+        workers=workers,
+        max_bad=max_bad,
+        progress=not quiet,
+    )
+    if os.environ.get("RANK", "0") != "0":
+        return
+    result.save(out)
+    for entry in result.bad:
+        typer.echo(f"set aside: {entry['name']}: {entry['reason']}", err=True)
+    difference = result.metadata.get("resize_difference")
+    if difference is not None:
+        typer.echo(
+            f"torch's resizing against PIL's on {difference['images']} images: at most {difference['max']} of 255",
+            err=True,
+        )
+    typer.echo(
+        f"{out}: {len(result)} images in {len(set(result.y.tolist()))} classes, {result.x.shape[1]} features "
+        f"({network.name}); {len(result.bad)} set aside"
+    )
+
+
+def parse_limits(text: str) -> tuple[float, float]:
+    """``"-1,1"``, the value of ``--value-range``, as (-1.0, 1.0).
+
+    Raises:
+        ValueError: not two numbers.
+    """
+    try:
+        lo, hi = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"--value-range must be two numbers, black,white (for example -1,1); got {text!r}") from error
+    return lo, hi
+
+
+def _load_object(text: str, what: str, *, call: bool = False) -> Any:
+    """``module:name`` as the object it names (``call``: and a function as what it returns), else the text itself."""
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text) or Path(text).exists():
+        return text
+    module, _, name = text.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{what}: cannot import {text!r}: {error}") from error
+    finally:
+        sys.path.remove(os.getcwd())
+    return found() if call and callable(found) and not hasattr(found, "__getitem__") else found

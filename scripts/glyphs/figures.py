@@ -1,0 +1,142 @@
+"""Figures and tables of the glyph experiment: distortion against the number of classes (F8), samples, numbers."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+
+from scripts.style import interval, markdown
+
+__all__ = ["distortion_figure", "sample_figure", "sheet", "tables"]
+
+# Okabe and Ito's colours, told apart by the colour-blind
+COLOURS = {"1.5": "#56B4E9", "2": "#0072B2", "4": "#D55E00", "window": "#009E73", "late": "#CC79A7", "early": "#E69F00"}
+MARKERS = {"1.5": "o", "2": "s", "4": "^", "window": "D", "late": "v", "early": "P"}
+PREDICTED = ("2", "4")  # drawn for these only; all of them are in the JSON
+NAMES = {"window": "3, 0 for 0.3 < σ < 1", "late": "3 above σ = 1, then 0", "early": "0 above σ = 4, then 3"}
+SOLVERS = {"dpmpp_2m": "DPM-Solver++(2M)", "euler_ancestral": "Euler ancestral"}
+QUANTITIES = {"overshoot": "overshoot", "trace_ratio": "trace ratio inside the class", "accuracy": "accuracy among P"}
+
+
+def distortion_figure(data: Mapping[str, Any], path: Path) -> None:
+    """Figure F8 from :func:`measure_glyphs.measured`: a row per solver, a column per quantity."""
+    used = [solver for solver in SOLVERS if any(row["solver"] == solver for row in data["network"])]
+    figure, axes = plt.subplots(len(used), 3, figsize=(11, 3.3 * len(used) + 0.9), sharex=True, squeeze=False)
+    for line, solver in zip(axes, used, strict=True):
+        for axis, quantity in zip(line, QUANTITIES, strict=True):
+            _draw_panel(axis, data, solver, quantity)
+    for line in axes:
+        line[1].set_ylim(0, None)
+    for axis in axes[-1]:
+        axis.set_xlabel("classes of the unconditional branch, P")
+    handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    for label, dashes in (("exact mixture of the images", "--"), ("mean field, α = log P / d_eff", ":")):
+        handles[label] = plt.Line2D([], [], color="k", ls=dashes, lw=1.1)
+    figure.legend(list(handles.values()), list(handles), loc="lower center", ncols=4, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.7 / figure.get_figheight(), 1, 1))
+    _save(figure, path)
+
+
+def _draw_panel(axis: Any, data: Mapping[str, Any], solver: str, quantity: str) -> None:
+    def rows(source: list[dict[str, Any]], schedule: str) -> list[dict[str, Any]]:
+        return [row for row in source if (row["solver"], row["schedule"]) == (solver, schedule)]
+
+    for name, colour in COLOURS.items():
+        found = rows(data["network"], name)
+        if not found:
+            continue
+        values = [r[quantity][str(r["set"])] if quantity == "accuracy" else r[quantity] for r in found]
+        y, low, high = np.array(values).T
+        style = {"color": colour, "marker": MARKERS[name], "ms": 4, "lw": 1.5, "capsize": 2}
+        label = f"scale {NAMES.get(name, name)}"
+        axis.errorbar([r["set"] for r in found], y, [y - low, high - y], label=label, **style)
+        if quantity == "accuracy":
+            continue
+        for source, dashes in (("empirical", "--"), ("mean_field", ":")):
+            predicted = rows(data["theory"][source], name) if name in PREDICTED else []
+            y = [np.ravel(r[quantity])[0] for r in predicted]
+            axis.plot([r["set"] for r in predicted], y, dashes, color=colour, lw=1.1)
+    for plain in rows(data["network"], "1"):
+        if quantity == "accuracy":
+            x = [int(p) for p in plain["accuracy"]]
+            axis.plot(x, [v[0] for v in plain["accuracy"].values()], color="0.35", lw=1.2, label="scale 1")
+            axis.plot(x, [v[0] for v in plain["accuracy_real"].values()], "k-.", lw=1, label="held-out images")
+        else:
+            axis.axhline(plain[quantity][0], color="0.35", lw=1.2, label="scale 1")
+            axis.axhspan(*plain[f"{quantity}_floor"], color="0.85", lw=0, label="real against real (95 %)")
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(data["sets"], [str(p) for p in data["sets"]])
+    axis.minorticks_off()
+    axis.set_title(f"{QUANTITIES[quantity]}, {SOLVERS[solver]}", fontsize=9)
+    axis.grid(alpha=0.25)
+
+
+def sheet(x: torch.Tensor, labels: torch.Tensor, each: int) -> dict[str, Any]:
+    """A row per class, the first ``each`` images of (N, 1, h, w) in [-1, 1] in it: ``shape`` and bytes, for JSON."""
+    lines = [torch.cat(list(x[labels == c][:each, 0]), 1) for c in labels.unique()]
+    grey = ((torch.cat(lines) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+    return {"shape": grey.shape, "bytes": base64.b64encode(grey.tobytes()).decode()}
+
+
+def sample_figure(sheets: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """A block for each sheet, named."""
+    figure, axes = plt.subplots(1, len(sheets), figsize=(2.8 * len(sheets), 2.7), squeeze=False)
+    for axis, (name, one) in zip(axes[0], sheets.items(), strict=True):
+        grey = np.frombuffer(base64.b64decode(one["bytes"]), np.uint8).reshape(one["shape"])
+        axis.imshow(grey, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+        axis.set_title(name, fontsize=9)
+        axis.set_axis_off()
+    figure.tight_layout()
+    _save(figure, path)
+
+
+def tables(data: Mapping[str, Any]) -> dict[str, str]:
+    """Markdown: ``null`` tokens, ``paired`` differences of largest and smallest set, ``network``, ``mixture``."""
+    sets = data["sets"]
+    head = ["set", "null token's samples in it", "its classes' samples", "real images", "trace ratio"]
+    lines = []
+    for row in data["null_check"]:
+        shares = [f"{row[law][str(row['set'])][0]:.2f}" for law in ("generated", "by_class", "real")]
+        best = min(row["error"].values())
+        errors = [f"**{e:.2f}**" if e == best else f"{e:.2f}" for e in row["error"].values()]
+        lines.append([str(row["set"]), *shares, f"{row['trace_ratio']:.2f}", *errors])
+    found = {"null": markdown([*head, *(f"error, token {p}" for p in sets)], lines)}
+    head = ["solver", "scale", f"overshoot, {sets[-1]} less {sets[0]}", "log trace ratio, the same"]
+    lines = [
+        [*_names(row), *(interval(row[name], 3, sign=True) for name in ("overshoot", "log_trace"))]
+        for row in data["paired"]
+    ]
+    found["paired"] = markdown(head, lines)
+    head = ["solver", "scale", "P", "overshoot", "trace ratio", "the same, correct samples", "accuracy among P"]
+    lines = [
+        [
+            *_names(row),
+            str(row["set"] or "any"),
+            *(interval(row[name]) for name in ("overshoot", "trace_ratio", "trace_ratio_correct")),
+            ", ".join(f"{share[0]:.2f}" for share in row["accuracy"].values()),
+        ]
+        for row in data["network"]
+    ]
+    found["network"] = markdown(head, lines)
+    head = ["solver", "scale", "P", "overshoot", "trace ratio"]
+    lines = [
+        [*_names(row), str(row["set"]), interval(row["overshoot"]), interval(row["trace_ratio"])]
+        for row in data["theory"]["empirical"]
+    ]
+    return found | {"mixture": markdown(head, lines)}
+
+
+def _names(row: Mapping[str, Any]) -> list[str]:
+    return [SOLVERS[row["solver"]], NAMES.get(row["schedule"], row["schedule"])]
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

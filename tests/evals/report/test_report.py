@@ -1,0 +1,388 @@
+"""The report of a comparison: its numbers are those of `measure`, its files are whole, its page stands alone."""
+
+import base64
+import csv
+import dataclasses
+import errno
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from kdist import files
+from kdist.evals import measure
+from kdist.evals.features.feature_set import Features
+from kdist.evals.report import MeasuredSet, compare_sets, paired_ratio, write_report
+from kdist.evals.report.gallery import gallery
+from kdist.evals.report.glossary import MEANINGS, STATISTICS, number
+from kdist.evals.report.table import print_tables
+from kdist.evals.sources import ArraySource
+from kdist.evals.statistics.results import PooledDistortion
+
+QUICK = {"resamples": 39, "splits": 3, "neighbour_queries": 200}
+
+
+def features(x, y, classes=None, **metadata):
+    about = {"classes": {str(k): name for k, name in (classes or {}).items()}, **metadata}
+    return Features(np.asarray(x, np.float32), np.asarray(y, np.int64), np.arange(len(x)), about)
+
+
+def make_set(name, *, classes=4, per_class=30, dimension=6, scale=1.0, seed=0, names=None, images=None):
+    """Gaussian classes; the same seed gives the same noise, so that sets of one seed are paired."""
+    generator = np.random.default_rng(seed)
+    means = 4 * np.random.default_rng(99).normal(size=(classes, dimension))
+    y = np.repeat(np.arange(classes), per_class)
+    scales = np.broadcast_to(scale, classes)[y][:, None]
+    x = means[y] + scales * generator.normal(size=(len(y), dimension))
+    return MeasuredSet(name, f"{name}.npz", features(x, y, names), images)
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    real = make_set("real", seed=1)
+    fakes = [make_set("plain", seed=2), make_set("shrunk", seed=2, scale=[0.4, 0.5, 0.6, 0.7])]
+    return compare_sets(real, fakes, **QUICK)
+
+
+def written(comparison, folder):
+    write_report(folder, comparison, command="kdist compare real.npz plain.npz shrunk.npz")
+    return {path.name: path for path in folder.iterdir()}
+
+
+# -- pairs ---------------------------------------------------------------------------------------------------------
+
+
+def test_pairs_cancel_the_noise_exactly():
+    """x -> c x scales every variance by c^2, whichever sample is left out: the interval has no width but rounding."""
+    first = make_set("a", seed=3).features
+    other = dataclasses.replace(first, x=np.float32(0.5) * first.x)
+    found = paired_ratio(first, other)
+    assert found.ratio == pytest.approx(0.25, rel=1e-12)  # halving is exact in float32
+    assert found.ratio.half_width < 1e-12
+    assert found.pairs == 120
+    assert found.smaller == 4
+    assert found.larger == 0
+
+
+def test_jackknife_is_leave_one_pair_out():
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(7, 3)), generator.normal(size=(7, 3))
+    found = paired_ratio(features(a, np.zeros(7)), features(b, np.zeros(7)), confidence=0.95)
+    a, b = a.astype(np.float32).astype(float), b.astype(np.float32).astype(float)
+    logs = [np.log(np.delete(b, i, 0).var(0, ddof=1).sum() / np.delete(a, i, 0).var(0, ddof=1).sum()) for i in range(7)]
+    error = np.sqrt(6 / 7 * np.square(logs - np.mean(logs)).sum())
+    half = 2.446912 * error  # Student's 97.5 % quantile at 6 degrees of freedom
+    assert np.log(found.ratio.hi / found.ratio) == pytest.approx(half, rel=1e-6)
+    assert found.ratio == pytest.approx(b.var(0, ddof=1).sum() / a.var(0, ddof=1).sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("shared", [1.0, 0.0])
+def test_paired_intervals_cover(shared):
+    """400 classes of 20 pairs, true ratio 0.64: coverage 0.95 within 4 standard errors (0.011 each)."""
+    generator = np.random.default_rng(5)
+    y = np.repeat(np.arange(400), 20)
+    a = generator.normal(size=(len(y), 8))
+    fresh = generator.normal(size=a.shape)
+    b = 0.8 * (np.sqrt(0.9) * a + np.sqrt(0.1) * fresh if shared else fresh)
+    found = paired_ratio(features(a, y), features(b, y))
+    covered = np.mean([ratio.lo < 0.64 < ratio.hi for ratio in found.classes.values()])
+    assert 0.95 - 4 * 0.011 < covered <= 1
+    # the logarithm's bias is of order 1/n: 0.64 (1 +- 0.01) beside the interval's own width
+    assert found.ratio.lo * 0.99 < 0.64 < found.ratio.hi * 1.01
+    assert (found.ratio.half_width < 0.004) == bool(shared)  # sharing 0.9 of the variance narrows it
+
+
+def test_pairs_are_found_by_place_not_by_row():
+    first = make_set("a", seed=3).features
+    rows = np.random.default_rng(0).permutation(len(first))[:-5]
+    other = Features(first.x[rows] * 2, first.y[rows], first.index[rows], {})
+    found = paired_ratio(first, other)
+    assert found.pairs == len(first) - 5
+    assert found.ratio == pytest.approx(4, rel=1e-12)
+
+
+def test_no_pairs_no_ratio():
+    first = make_set("a").features
+    assert paired_ratio(first, dataclasses.replace(first, index=first.index + 1000)) is None
+    with pytest.raises(ValueError, match="differ in length: 6 and 5"):
+        paired_ratio(first, dataclasses.replace(first, x=first.x[:, :5]))
+
+
+# -- what is said --------------------------------------------------------------------------------------------------
+
+
+def test_numbers_are_those_of_measure(comparison):
+    real, fake = comparison.real.features, comparison.fakes[1].features
+    again = measure(real.x, fake.x, real.y, fake.y, class_names=None, **QUICK)
+    assert comparison.reports["shrunk"].to_dict() == again.to_dict()
+
+
+def test_ranking_and_summary(comparison):
+    assert comparison.worst_set == "shrunk"
+    assert [entry.label for entry in comparison.ranked()] == [0, 1, 2, 3]  # scales 0.4 to 0.7, far beyond noise
+    summary = comparison.summary()
+    assert re.match(r"shrunk keeps 3\d % of the real variance .* 4 of 4 classes are significantly shrunk", summary[0])
+    assert summary[1].startswith("plain keeps")
+    assert comparison.against_first["shrunk"].smaller == 4
+
+
+def test_front_is_what_nobody_beats(comparison):
+    def with_values(ratio, accuracy):
+        report = comparison.first
+        pooled = dataclasses.replace(
+            report.pooled, trace_ratio=type(report.pooled.trace_ratio)(ratio), neighbour_accuracy=accuracy
+        )
+        return dataclasses.replace(report, pooled=pooled)
+
+    reports = {
+        "varied": with_values(1.0, 0.8),
+        "sharp": with_values(0.5, 0.99),
+        "beaten": with_values(0.5, 0.8),
+        "between": with_values(0.8, 0.9),
+        "wide": with_values(1.4, 0.7),  # more than the real variance is no merit
+    }
+    assert dataclasses.replace(comparison, reports=reports).front() == ["varied", "sharp", "between"]
+
+
+def test_one_judge_for_all_sets(comparison, tmp_path):
+    def with_accuracy(report):
+        return dataclasses.replace(report, pooled=dataclasses.replace(report.pooled, accuracy=report.pooled.recall))
+
+    plain, shrunk = comparison.reports.values()
+    some = dataclasses.replace(comparison, reports={"plain": with_accuracy(plain), "shrunk": shrunk})
+    assert (comparison.judge, some.judge) == ("neighbour_accuracy", "neighbour_accuracy")
+    every = dataclasses.replace(comparison, reports={name: with_accuracy(r) for name, r in comparison.reports.items()})
+    assert every.judge == "accuracy"
+    unjudged = compare_sets(comparison.real, comparison.fakes, resamples=0, splits=0, neighbour_queries=0)
+    assert unjudged.judge is None
+    assert unjudged.front() == []
+    assert len(unjudged.summary()) == 2
+    assert "trade_off.png" in written(unjudged, tmp_path)  # separability is left
+    console = Console(file=io.StringIO(), width=80)
+    print_tables(unjudged, console)
+    assert "plain" in console.file.getvalue()
+
+
+def test_every_number_has_a_meaning():
+    fields = {field.name for field in dataclasses.fields(PooledDistortion)}
+    assert {s.field for s in STATISTICS} | {s.reference for s in STATISTICS if s.reference} <= fields
+    assert len({title for title, _ in MEANINGS}) == len(MEANINGS)
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "text"),
+    [
+        (-0.001, "+.2f", "+0.00"),
+        (-0.001, ".2f", "0.00"),
+        (-0.5, "+.2f", "-0.50"),
+        (np.nan, ".2f", "–"),
+        (None, "", "–"),
+    ],
+)
+def test_number(value, form, text):
+    assert number(value, form) == text
+
+
+def test_warnings_of_all_sets_are_said_once():
+    real = make_set("real", seed=1, per_class=25)
+    few, also_few = make_set("few", seed=2, per_class=10), make_set("also few", seed=3, per_class=10)
+    shared = "fewer than 20 samples: 4 of 4 classes (0, 1, 2, 3)"
+    assert compare_sets(real, [few, also_few], **QUICK).warnings[0] == shared
+    enough = make_set("enough", seed=3, per_class=25)
+    warnings = compare_sets(real, [few, enough], **QUICK).warnings
+    assert f"few: {shared}" in warnings
+    assert shared not in warnings
+
+
+# -- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_files_are_whole_and_agree(comparison, tmp_path):
+    files = written(comparison, tmp_path)
+    pictures = {"trade_off.png", "classes.png", "directions.png", "statistics.png"}
+    assert set(files) == {"results.json", "classes.csv", "report.html"} | pictures
+
+    def no_constants(text):
+        raise AssertionError(f"{text} is no JSON")
+
+    results = json.loads(files["results.json"].read_text(), parse_constant=no_constants)
+    assert results["schema"] == "kdist.report/1"
+    assert [entry["name"] for entry in results["sets"]] == ["plain", "shrunk"]
+    assert results["sets"][0]["against_first"] is None
+    assert results["sets"][1]["against_first"]["pairs"] == 120
+    assert results["sets"][1]["distortion"] == json.loads(json.dumps(comparison.reports["shrunk"].to_dict()))
+
+    rows = list(csv.DictReader(io.StringIO(files["classes.csv"].read_text())))
+    assert [(row["set"], row["label"]) for row in rows] == [(s, str(k)) for s in ("plain", "shrunk") for k in range(4)]
+    ratio = comparison.reports["shrunk"][2].trace_ratio
+    expected = [ratio, ratio.lo, ratio.hi, ratio.floor, ratio.floor.lo, ratio.floor.hi, ratio.p_value, ratio.q_value]
+    ends = ("", "_lo", "_hi", "_floor", "_floor_lo", "_floor_hi", "_p", "_q")
+    assert [float(rows[6][f"trace_ratio{end}"]) for end in ends] == [float(value) for value in expected]
+    assert float(rows[6]["direction_0"]) == comparison.reports["shrunk"][2].directional_ratios[0]
+    for name in pictures:
+        Image.open(files[name]).verify()
+
+
+def test_page_stands_alone_and_escapes(tmp_path):
+    names = {0: "<script>alert(1)</script>", 1: "a & b", 2: "[/red]", 3: "ß"}
+    real, fake = make_set("real", seed=1, names=names), make_set("[bold]<i>fake", seed=2, names=names)
+    comparison = compare_sets(real, [fake], **QUICK)
+    text = written(comparison, tmp_path)["report.html"].read_text()
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", text)
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "<i>fake" not in text
+    console = Console(file=io.StringIO(), width=80, record=True)
+    print_tables(comparison, console)
+    shown = console.export_text()
+    assert "[bold]<i>fake: mean over 4 classes" in shown  # no markup is taken from names
+    assert "[/red]" in shown
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_tables_fit_80_columns(comparison, count):
+    long = "a-very-long-name-of-a-schedule-with-many-options"
+    names = ("plain", "shrunk", long)[:count]
+    reports = dict.fromkeys(names, comparison.reports["shrunk"])
+    console = Console(file=io.StringIO(), width=80, record=True)
+    print_tables(dataclasses.replace(comparison, reports=reports, fakes=comparison.fakes[:1] * count), console)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines[:14])  # the numbers are not cut
+    assert any(line.strip().startswith(("variance kept", "real vs real")) for line in lines)
+
+
+def test_many_classes_stay_readable(tmp_path):
+    classes = 60
+    scale = np.linspace(0.5, 1.1, classes)
+    real = make_set("real", seed=1, classes=classes, per_class=12)
+    fake = make_set("fake", seed=2, classes=classes, per_class=12, scale=scale)
+    files = written(compare_sets(real, [fake], **QUICK), tmp_path)
+    assert {"classes.png", "extreme_classes.png"} <= set(files)
+    width, height = Image.open(files["extreme_classes.png"]).size
+    assert height < 1.5 * width
+    text = files["report.html"].read_text()
+    table = text[text.index("<details") : text.index("</details>")]
+    assert table.count("<tr>") == 1 + 40
+    assert len(files["classes.csv"].read_text().splitlines()) == 1 + classes
+
+
+def test_one_class_and_no_resamples(tmp_path):
+    real, fake = make_set("real", seed=1, classes=1), make_set("fake", seed=2, classes=1)
+    options = {"resamples": 0, "splits": 0}
+    files = written(compare_sets(real, [fake, dataclasses.replace(fake, name="again")], **options), tmp_path)
+    assert set(files) == {"results.json", "classes.csv", "classes.png", "report.html"}
+    assert "trade_off.png" not in files  # one class is neither accurate nor separable
+    assert "directions.png" not in files  # nor has it other classes to take directions from
+    text = files["report.html"].read_text()
+    assert "classes shrunk" not in text  # nothing was tested
+    assert "nan" not in re.sub(r"data:[^\"]*", "", text).lower()
+    assert (
+        json.loads(files["results.json"].read_text())["sets"][0]["distortion"]["pooled"]["separability"]["value"]
+        is None
+    )
+
+
+def test_numbers_survive_a_failure_of_the_pictures(comparison, tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError("no display")
+
+    (tmp_path / "report.html").write_text("the previous one")
+    monkeypatch.setattr("kdist.evals.report.make_figures", broken)
+    with pytest.raises(OSError, match="no display"):
+        write_report(tmp_path, comparison, command="")
+    assert json.loads((tmp_path / "results.json").read_text())["summary"] == comparison.summary()
+    assert (tmp_path / "report.html").read_text() == "the previous one"
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_full_disk(comparison, tmp_path, monkeypatch):
+    real_write = files._write
+
+    def full(path, data):
+        if path.name.startswith("classes.png"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real_write(path, data)
+
+    monkeypatch.setattr(files, "_write", full)
+    with pytest.raises(OSError, match=r"no space left for .*classes\.png"):
+        write_report(tmp_path, comparison, command="")
+    assert json.loads((tmp_path / "results.json").read_text())["schema"] == "kdist.report/1"
+    assert not (tmp_path / "report.html").exists()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+# -- images --------------------------------------------------------------------------------------------------------
+
+
+def decode(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,")))))
+
+
+def test_gallery_shows_the_same_seeds_beside_real():
+    """Image i has grey level i (real: 200 + class): the strips say which images were taken."""
+    y = np.repeat(np.arange(4), 30)
+    grey = np.broadcast_to(np.arange(120, dtype=np.uint8)[:, None, None, None], (120, 1, 4, 4))
+    real_grey = np.broadcast_to((200 + y).astype(np.uint8)[:, None, None, None], (120, 1, 4, 4))
+    real = make_set("real", seed=1, images=ArraySource(real_grey, y))
+    one, two = (make_set(name, seed=2, images=ArraySource(grey, y)) for name in ("one", "two"))
+    kept = np.delete(np.arange(120), [60, 62])  # set two lost two images of class 2
+    lost = two.features
+    two = dataclasses.replace(two, features=Features(lost.x[kept], lost.y[kept], lost.index[kept], {}))
+    comparison = compare_sets(real, [one, two], **QUICK)
+    strips = gallery(comparison, [comparison.first[2]], shown=3)[0]
+    assert strips.pixelated
+    assert [name for name, _, _ in strips.strips] == ["real", "one", "two"]
+    shown = [decode(uri)[2, 2::5].tolist() for _, _, uri in strips.strips]  # one pixel of each 4 x 4 image and its gap
+    assert shown == [[202, 202, 202], [61, 63, 64], [61, 63, 64]]
+    assert [ratio for _, ratio, _ in strips.strips] == [
+        None,
+        *(float(r[2].trace_ratio) for r in comparison.reports.values()),
+    ]
+
+
+def test_large_and_odd_images_become_thumbnails():
+    generator = np.random.default_rng(0)
+    y = np.repeat(np.arange(4), 30)
+    images = generator.integers(0, 256, (120, 3, 90, 180), dtype=np.uint8)
+    real = make_set("real", seed=1, images=ArraySource(images, y))
+    fake = make_set("fake", seed=2, images=ArraySource(images[:, :1, :20, :20], y))
+    comparison = compare_sets(real, [fake], **QUICK)
+    strips = gallery(comparison, [comparison.first[0]], shown=2)[0]
+    assert not strips.pixelated
+    assert [decode(uri).shape for _, _, uri in strips.strips] == [(38, 2 * 73 + 1, 3), (22, 2 * 21 + 1)]
+
+
+def test_no_images_no_gallery(comparison):
+    assert gallery(comparison, comparison.ranked()) == []
+
+
+# -- classes of one side only --------------------------------------------------------------------------------------
+
+
+def test_common_classes_leaves_out_and_says_so():
+    real = make_set("real", seed=1, names={0: "cat", 1: "dog", 2: "emu", 3: "fox"})
+    whole = make_set("whole", seed=2)
+    rows = whole.features.y != 1
+    rows[np.flatnonzero(whole.features.y == 3)[1:]] = False  # and a single sample of class 3
+    part = MeasuredSet(
+        "part", "part.npz", Features(*(getattr(whole.features, f)[rows] for f in ("x", "y", "index")), {})
+    )
+    with pytest.raises(ValueError, match=r"part.npz: no fake samples of class dog.*--common-classes"):
+        compare_sets(real, [whole, part], **QUICK)
+    comparison = compare_sets(real, [whole, part], common_classes=True, **QUICK)
+    assert [entry.name for entry in comparison.first.classes] == ["cat", "emu"]
+    assert comparison.warnings[0] == "2 classes that not every set has were left out: dog, fox"
+
+
+def test_nothing_in_common():
+    real, fake = make_set("real", seed=1), make_set("fake", seed=2)
+    other = dataclasses.replace(fake, features=dataclasses.replace(fake.features, y=fake.features.y + 10))
+    with pytest.raises(ValueError, match="no class with two samples in every set"):
+        compare_sets(real, [other], common_classes=True)
+    with pytest.raises(ValueError, match="at least one generated set"):
+        compare_sets(real, [])

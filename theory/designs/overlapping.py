@@ -1,0 +1,157 @@
+"""Design a guidance schedule that keeps the variance of the classes, or say why none does.
+
+    schedule = design(pairs, scale=4.0, keep_variance=0.95)
+
+A schedule that never goes below scale 1 always shrinks (docs/theory.md, section 5), so what is designed is how strong
+guidance early is paid back late. Every design is certified through :func:`kdist.theory.moments` (or the given
+solver) before it is returned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+
+from kdist import Constant, LateNegative, Schedule
+
+from ..gaussian.finite_steps import Solver
+from ..gaussian.pair import GaussianPair
+from .search import free, window
+from .target import Target
+
+__all__ = ["InfeasibleDesign", "design"]
+
+
+class InfeasibleDesign(ValueError):
+    """No schedule of the asked-for shape meets the target; the message says what is reachable.
+
+    Args:
+        message: what was asked and what is reachable.
+        reachable: the largest ``keep_variance`` found for that scale and minimum scale.
+    """
+
+    def __init__(self, message: str, reachable: float) -> None:
+        super().__init__(message)
+        self.reachable = reachable
+
+
+def design(
+    pair_or_pairs: GaussianPair | Sequence[GaussianPair],
+    scale: float,
+    *,
+    sigmas: Sequence[float] | torch.Tensor | None = None,
+    keep_variance: float = 1.0,
+    min_scale: float = 0.0,
+    shape: Literal["window", "free"] = "window",
+    noise: float | None = None,
+    hold: float | None = None,
+    overshoot: float | None = None,
+    separation: float | None = None,
+    max_variance: float | None = None,
+    smoothness: float = 0.01,
+    solver: Solver | None = None,
+    **solver_options: Any,
+) -> Schedule:
+    """A schedule that guides with ``scale`` early and keeps the variance of every class in every direction.
+
+    Among the schedules that meet the target, the one with the largest mean overshoot (the push towards the class),
+    less the mean log-variance it leaves above what was asked, so that directions are not widened without need.
+
+    Args:
+        pair_or_pairs: one class or all classes of a data set.
+        scale: guidance scale at high sigma, where sampling starts, and the largest anywhere; at least 1.
+        sigmas: (steps + 1,) the run's noise levels. They set the range of sigma, and the steps where ``solver`` is
+            given. None: from infinity to 0.
+        keep_variance: smallest ratio of guided to unguided variance (same run at scale 1) in any direction of any
+            pair, met to a relative 1e-4.
+        min_scale: smallest scale allowed anywhere. Below 0 goes beyond arXiv 2602.00716 (``w >= -1``).
+        shape: ``window``: a :class:`kdist.LateNegative` or :class:`kdist.NegativeWindow`, numbers in three digits;
+            ``free``: a :class:`kdist.Piecewise` curve, linear in log sigma.
+        noise: ``lam`` of the sampler, 0 ODE (default), 1 reverse SDE. A ``solver`` brings its own.
+        hold: sigma down to which ``scale`` must hold; None leaves it to the design.
+        overshoot: largest overshoot of any class (see :class:`kdist.theory.Distortion`).
+        separation: smallest overshoot wanted of every class.
+        max_variance: largest ratio of guided to unguided variance in any direction.
+        smoothness: ``free`` only: price of a bend, in units of overshoot (:func:`kdist.theory.designs.search.free`).
+        solver: name or function of a k-diffusion solver: design for its finite steps over ``sigmas``.
+        solver_options: the solver's own (``eta``, ...).
+
+    Returns:
+        A :class:`kdist.Schedule`, certified.
+
+    Raises:
+        InfeasibleDesign: nothing of that shape meets the target; ``reachable`` says how much variance can be kept.
+        ValueError: arguments out of range, or that do not go together.
+        TypeError: something other than Gaussian pairs that share their eigenvectors.
+    """
+    levels = None if sigmas is None else tuple(float(s) for s in sigmas)
+    if solver is None and solver_options:
+        raise ValueError(f"design has no {', '.join(solver_options)} (a solver's options need solver=...)")
+    if solver is not None and levels is None:
+        raise ValueError("a design for a solver's finite steps needs its sigmas")
+    if solver is not None and noise is not None:
+        raise ValueError("the solver sets the noise: leave noise out (eta=... sets a solver's)")
+    target = Target(
+        pairs=(pair_or_pairs,) if isinstance(pair_or_pairs, GaussianPair) else tuple(pair_or_pairs),
+        scale=scale,
+        keep_variance=keep_variance,
+        min_scale=min_scale,
+        noise=noise or 0.0,
+        sigmas=levels,
+        solver=solver,
+        solver_options=solver_options,
+        hold=hold,
+        max_variance=max_variance,
+        overshoot=overshoot,
+        separation=separation,
+    )
+    if shape not in ("window", "free"):
+        raise ValueError(f"shape must be 'window' or 'free'; got {shape!r}")
+    if not 0 <= smoothness < math.inf:
+        raise ValueError(f"smoothness is a price, finite and not negative; got {smoothness}")
+    if target.scale == 1 and target.met(1.0):
+        return Constant(1.0)
+    narrower = any((pair.cond_var < pair.uncond_var).any() for pair in target.pairs)
+    if target.min_scale >= 1 and target.keep_variance >= 1 and narrower:
+        raise _never_below_one(target)
+    if target.min_scale == target.scale:
+        raise ValueError(f"min_scale equals scale ({scale:g}): nothing is left to design")
+    schedule = window(target) if shape == "window" else free(target, smoothness=smoothness)
+    if not target.met(schedule):
+        raise _infeasible(target, schedule, shape)
+    return schedule
+
+
+def _never_below_one(target: Target) -> InfeasibleDesign:
+    """The paper's negative result, with what holding the scale down to the data's own width would cost."""
+    whole = max(float(pair.uncond_var.max()) for pair in target.pairs)
+    edge = target.hold or math.sqrt(whole)
+    kept = math.exp(target.respond(LateNegative(target.scale, edge, target.min_scale)).log_ratio.min())
+    return InfeasibleDesign(
+        f"no schedule that stays at scale {target.min_scale:g} or above keeps {target.keep_variance:.4g} of the "
+        "variance: any guidance above 1 shrinks a class that is narrower than the whole. For instance scale "
+        f"{target.scale:g} down to sigma {edge:.3g} and {target.min_scale:g} below keeps {kept:.4g}. Allow a min_scale "
+        "below 1 (at 0 guidance is turned off late, and the class widens again), or a keep_variance below 1",
+        kept,
+    )
+
+
+def _infeasible(target: Target, closest: Schedule, shape: str) -> InfeasibleDesign:
+    """What the closest schedule of that shape reaches."""
+    response = target.respond(closest)
+    kept = math.exp(float(response.log_ratio.min()))
+    asked = [
+        f"{name}={value:g}"
+        for name in ("keep_variance", "min_scale", "hold", "max_variance", "overshoot", "separation")
+        if (value := getattr(target, name)) is not None
+    ]
+    advice = "Lower min_scale or scale" if shape == "free" else "Try shape='free', lower min_scale or scale"
+    return InfeasibleDesign(
+        f"no {shape} schedule with scale {target.scale:g} was found that meets {', '.join(asked)}. The closest keeps "
+        f"{kept:.4g} of the variance with overshoot {response.overshoot.min():+.3f} to "
+        f"{response.overshoot.max():+.3f}. {advice}, or ask for no more than that",
+        kept,
+    )

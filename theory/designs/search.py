@@ -1,0 +1,190 @@
+"""The two shapes of a designed schedule: a window of few numbers, and a free curve over log sigma.
+
+For the ODE the log-variance of every direction is linear in the weight, ``log V/c = - int w k dt`` (docs/theory.md,
+equation 4), so the free curve is a linear program. Sampling noise, overshoot bounds and real solvers bend it; then the
+program is solved again about its last solution until it settles (sequential linear programming).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy.optimize import linprog
+
+from kdist import LateNegative, NegativeWindow, Piecewise, Schedule
+
+from ..integrate import Array
+from .target import TOLERANCE, Response, Target
+
+__all__ = ["free", "window"]
+
+KNOTS = 32  # of a free curve
+STEEPEST = 4.0  # swings (scale to min_scale) per unit of log sigma
+_STEP = 1e-4  # of the finite differences, in scale; the response is smooth, and its log linear for the ODE
+_ROUNDS = 20
+_ELASTIC = 20.0  # price of a unit of shortfall: well above what a unit of variance buys, so requirements come first
+_RESOLUTION = 0.004  # of a window's upper edge, in log sigma: what three digits can tell
+_SIMPLER = 0.01  # merit that a window with more numbers must add
+
+
+def window(target: Target, *, candidates: int = 8) -> Schedule:
+    """The best :class:`LateNegative` or :class:`NegativeWindow` with ``min_scale`` inside, in three digits.
+
+    For every lower edge (none, or one of ``candidates``) and each scale after it (1, or the early scale again) the
+    lowest upper edge that keeps the variance is found, by bisection or, for a solver, among its levels: the lower it
+    is, the longer the push. Returned is the one of highest merit among those that meet the target; where none does,
+    the one that comes closest.
+    """
+    low, high = target.range
+    ceiling = high if target.hold is None else min(high, target.hold)
+    options: list[tuple[float, float | None]] = [(0.0, None)]
+    afters = sorted({max(1.0, target.min_scale), target.scale})
+    edges = np.geomspace(2 * low, ceiling / 1.1, candidates)[:-1] if ceiling > 2.2 * low else np.array([])
+    if target.solver is not None:  # windows that differ between its noise levels are the same to it
+        edges = np.array([s for s in target.sigmas or () if low <= s < ceiling / 1.1])
+        edges = edges[:: max(1, len(edges) // candidates)]
+    options += [(_round(float(edge)), after) for edge in edges for after in afters]
+    best: tuple[float, float, Schedule] | None = None
+    for sigma_lo, after in options:
+        schedule = _lowest_edge(target, sigma_lo, after, max(low, 1.1 * sigma_lo), ceiling)
+        response = target.respond(schedule)
+        missed = max(float(target.shortfalls(response).max()), TOLERANCE)
+        merit = target.merit(response) - (_SIMPLER if sigma_lo else 0)
+        if best is None or (-missed, merit) > best[:2]:
+            best = (-missed, merit, schedule)
+    assert best is not None
+    return best[2]
+
+
+def _lowest_edge(target: Target, sigma_lo: float, after: float | None, low: float, high: float) -> Schedule:
+    def build(sigma_hi: float) -> Schedule:
+        if not sigma_lo:
+            return LateNegative(target.scale, sigma_hi, target.min_scale)
+        return NegativeWindow(target.scale, sigma_lo, sigma_hi, target.min_scale, after)
+
+    # what a lower edge makes worse; separation and widening it makes better
+    needed = dataclasses.replace(target, separation=None, max_variance=None)
+    if target.solver is not None:  # few levels, and coarse steps need not answer in order: try them one by one
+        levels = sorted(_round(s) for s in target.sigmas or () if low <= s <= high)
+        return next((build(s) for s in levels if needed.met(build(s))), build(_round(high, up=False)))
+    edges = np.geomspace(low, high, max(2, math.ceil(math.log(high / low) / _RESOLUTION)))
+    first, last = 0, len(edges) - 1
+    if not needed.met(build(_round(high, up=False))):
+        return build(_round(high, up=False))
+    while last > first:
+        middle = (first + last) // 2
+        first, last = (first, middle) if needed.met(build(_round(edges[middle]))) else (middle + 1, last)
+    return build(_round(edges[last], up=last < len(edges) - 1))
+
+
+def _round(sigma: float, *, up: bool = True) -> float:
+    """Three significant digits."""
+    unit = 10.0 ** (math.floor(math.log10(sigma)) - 2)
+    digits = math.ceil(sigma / unit - 1e-9) if up else math.floor(sigma / unit + 1e-9)
+    return float(f"{digits * unit:.3g}")
+
+
+def free(target: Target, *, smoothness: float = 0.01) -> Schedule:
+    """The best curve, linear in log sigma between nodes, that starts at ``scale``.
+
+    Args:
+        smoothness: price, in units of overshoot, of a bend whose slope changes by one swing (``scale`` to
+            ``min_scale``) per unit of log sigma. Whatever it is, the curve is never steeper than :data:`STEEPEST`.
+    """
+    program = _Program(target, smoothness)
+    scales = np.maximum(program.lower, 1.0)
+    response = target.respond(program.curve(scales))
+    radius = math.inf
+    for _ in range(_ROUNDS):
+        jacobian = program.jacobian(scales, response)
+        while radius > 1e-3:
+            trial = program.solve(scales, response, jacobian, radius)
+            answer = target.respond(program.curve(trial))
+            reach = float(np.abs(trial - scales).max())
+            if target.shortfalls(answer).max() > TOLERANCE / 2:
+                # a curved requirement is missed by the straight step: aim again from there with the same slopes
+                again = program.solve(trial, answer, jacobian, reach / 4)
+                corrected = target.respond(program.curve(again))
+                if program.score(again, corrected) > program.score(trial, answer):
+                    trial, answer = again, corrected
+            gain = program.score(trial, answer) - program.score(scales, response)
+            if gain > 0:
+                break
+            radius = min(radius, reach) / 2
+        else:
+            break
+        settled = gain < 1e-4 and target.shortfalls(answer).max() <= TOLERANCE / 2
+        scales, response, radius = trial, answer, 2 * radius
+        if settled:
+            break
+    return program.curve(np.round(scales, 6))
+
+
+class _Program:
+    """The linear program of a target about a curve, in its node values and slacks."""
+
+    def __init__(self, target: Target, smoothness: float) -> None:
+        low, high = target.range
+        own = [s for s in target.sigmas or () if low <= s <= high]
+        if target.solver is not None and 3 <= len(own) <= KNOTS:
+            self.nodes = np.array(own)  # a solver that calls at few levels cannot tell what is between them
+        else:
+            self.nodes = np.array([float(f"{s:.4g}") for s in np.geomspace(high, low, KNOTS)])
+            if target.hold is not None and low < target.hold < high:
+                self.nodes = np.union1d(self.nodes, target.hold)[::-1]
+        held = self.nodes >= (self.nodes[0] if target.hold is None else target.hold)
+        held[0] = True
+        self.target = target
+        self.lower = np.where(held, target.scale, target.min_scale)
+        self.spacing = -np.diff(np.log(self.nodes))
+        swing = target.scale - target.min_scale
+        self.slopes = np.diff(np.eye(len(self.nodes)), axis=0) / self.spacing[:, None] / swing
+        self.bends = np.diff(self.slopes, axis=0)
+        self.smoothness = smoothness
+
+    def curve(self, scales: Array) -> Piecewise:
+        return Piecewise(tuple(self.nodes), tuple(scales), "linear")
+
+    def score(self, scales: Array, response: Response) -> float:
+        """Merit, less the price of bends, and of the worst shortfall so that requirements come first."""
+        shortfall = max(0.0, float(self.target.shortfalls(response).max()))
+        roughness = float(np.abs(self.bends @ scales).sum())
+        return self.target.merit(response) - self.smoothness * roughness - _ELASTIC * shortfall
+
+    def jacobian(self, scales: Array, response: Response) -> list[Response]:
+        """Change of the response per unit of scale at each node."""
+        changed = [self.target.respond(self.curve(scales + step)) for step in _STEP * np.eye(len(scales))]
+        return [
+            Response((r.log_ratio - response.log_ratio) / _STEP, (r.overshoot - response.overshoot) / _STEP)
+            for r in changed
+        ]
+
+    def solve(self, scales: Array, response: Response, jacobian: list[Response], radius: float) -> Array:
+        """The node values that maximise the linearised score within ``radius`` of ``scales``."""
+        nodes, bends = len(scales), len(self.bends)
+        # merit and shortfalls are affine in the response, so differences give their slopes
+        nothing = Response(0 * response.log_ratio, 0 * response.overshoot)
+        gradient = np.array([self.target.merit(column) for column in jacobian])
+        base = self.target.shortfalls(nothing)
+        slope = np.stack([self.target.shortfalls(column) - base for column in jacobian], 1)
+        bound = slope @ scales - self.target.shortfalls(response)
+        # unknowns: node values, one slack for the worst shortfall, one for the size of each bend
+        slack, sizes = -np.ones((len(slope), 1)), np.eye(bends)
+        matrix = np.block(
+            [
+                [slope, slack, np.zeros((len(slope), bends))],
+                [self.slopes, np.zeros((nodes - 1, 1 + bends))],
+                [-self.slopes, np.zeros((nodes - 1, 1 + bends))],
+                [self.bends, np.zeros((bends, 1)), -sizes],
+                [-self.bends, np.zeros((bends, 1)), -sizes],
+            ]
+        )
+        limits = np.concatenate([bound, np.full(2 * (nodes - 1), STEEPEST), np.zeros(2 * bends)])
+        cost = np.concatenate([-gradient, [_ELASTIC], np.full(bends, self.smoothness)])
+        low = np.clip(scales - radius, self.lower, self.target.scale)
+        high = np.clip(scales + radius, self.lower, self.target.scale)
+        bounds = [*zip(low, high, strict=True), *[(0, None)] * (1 + bends)]
+        result = linprog(cost, matrix, limits, bounds=bounds, method="highs")
+        return scales if result.x is None else result.x[:nodes]

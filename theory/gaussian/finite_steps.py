@@ -1,0 +1,300 @@
+"""Guided moments at finite steps, through the real k-diffusion solver, without Monte Carlo.
+
+The denoiser of a Gaussian pair is affine in ``x``, and k-diffusion's solvers combine its outputs linearly, so the end
+of a run is affine in the start and in each injected noise: ``x_end = f + R_0 z_0 + sum_k R_k z_k``. One run over a
+batch of a zero row, a unit start and one unit impulse per noise gives every ``R`` exactly (docs/theory.md, section 4).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from kdist.solvers import get_solver, sample
+
+from ..integrate import Array, ScheduleLike, scale_function
+from .distortion import Distortion, compare, distortion
+from .full import FullGaussianPair, FullMoments
+from .pair import GaussianPair, Moments, Pair
+
+__all__ = ["SolverShare", "affine_denoiser", "solver_moments", "solver_noise", "solver_share"]
+
+Solver = str | Callable[..., torch.Tensor]
+Denoiser = Callable[..., torch.Tensor]
+
+_AFFINE_TO = 1e-6  # relative mismatch of the check row (rounding leaves about 1e-12)
+_MONTE_CARLO_BLOCK = 2**21  # numbers per batch of a Monte Carlo run
+_LAM_IS_ETA_SQUARED = ("euler_ancestral", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde", "dpm_fast")
+_LAM_IS_ETA = ("dpmpp_2m_sde", "dpmpp_3m_sde")
+
+
+def affine_denoiser(pair: Pair, schedule: ScheduleLike) -> Denoiser:
+    """The guided exact denoiser of ``pair`` as a k-diffusion model: ``model(x, sigma)``, x (N, d), sigma (N,) equal."""
+    scale = scale_function(schedule)
+    laws: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = []
+    if isinstance(pair, GaussianPair):
+        for mean, var in ((pair.cond_mean, pair.cond_var), (pair.uncond_mean, pair.uncond_var)):
+            laws.append((torch.from_numpy(mean), torch.from_numpy(var), None))
+    elif isinstance(pair, FullGaussianPair):
+        for mean, cov in ((pair.cond_mean, pair.cond_cov), (pair.uncond_mean, pair.uncond_cov)):
+            variances, vectors = torch.linalg.eigh(torch.from_numpy(cov))
+            laws.append((torch.from_numpy(mean), variances, vectors))
+    else:
+        raise TypeError(f"pair must be a GaussianPair or a FullGaussianPair; got {type(pair).__name__}")
+
+    def denoise(x: torch.Tensor, sigma: torch.Tensor, **_: Any) -> torch.Tensor:
+        level = float(sigma.flatten()[0])
+        cond, uncond = (_posterior_mean(x, level**2, *law) for law in laws)
+        return uncond + float(scale(np.array([level]))[0]) * (cond - uncond)
+
+    return denoise
+
+
+def _posterior_mean(
+    x: torch.Tensor, t: float, mean: torch.Tensor, var: torch.Tensor, vectors: torch.Tensor | None
+) -> torch.Tensor:
+    keep = var / (var + t)
+    if vectors is None:
+        return mean + (x - mean) * keep
+    return mean + (((x - mean) @ vectors) * keep) @ vectors.T
+
+
+def solver_moments(
+    pair: Pair,
+    schedule: ScheduleLike,
+    sampler: Solver,
+    sigmas: Sequence[float] | torch.Tensor,
+    *,
+    method: Literal["impulse", "monte_carlo"] = "impulse",
+    samples: int = 100_000,
+    seed: int = 0,
+    **sampler_options: Any,
+) -> Moments:
+    """Mean and variance of guided samples of ``pair`` that a k-diffusion solver draws over ``sigmas``.
+
+    Args:
+        pair: a :class:`GaussianPair`, or a :class:`FullGaussianPair` (then the answer is :class:`FullMoments`).
+        schedule: a :class:`kdist.Schedule`, a scale, or any callable ``sigma -> scale``.
+        sampler: a function of ``k_diffusion.sampling``, its name (with or without ``sample_``), or one's own with the
+            same signature, provided its noise comes through ``noise_sampler``.
+        sigmas: (steps + 1,) decreasing noise levels; the start is ``x ~ N(0, sigmas[0]**2)``.
+        method: ``impulse`` is exact. ``monte_carlo`` draws samples, for what is not affine (``dpm_adaptive``, whose
+            steps depend on the samples; they are then shared by a batch) or hides its noise (``s_churn``). Its
+            standard errors are ``sqrt(var / samples)`` for the mean and ``var * sqrt(2 / samples)`` for the variance.
+        samples, seed: of the Monte Carlo run.
+        sampler_options: the solver's own (``eta``, ``s_noise``, ...).
+
+    Noise over overlapping intervals of sigma (``dpmpp_sde`` draws it twice per step) is taken as increments of one
+    Brownian path in sigma, as k-diffusion's ``BrownianTreeNoiseSampler`` draws it.
+
+    Raises:
+        ValueError: an unknown solver or option; a solver that is not affine or hides noise, with ``impulse``; sigmas
+            that do not decrease.
+    """
+    levels = _levels(sigmas)
+    model = affine_denoiser(pair, schedule)
+    if method == "monte_carlo":
+        law = _monte_carlo(pair, model, sampler, levels, samples, seed, sampler_options)
+    elif method == "impulse":
+        law = _impulse(pair, model, sampler, levels, sampler_options)
+    else:
+        raise ValueError(f"method must be 'impulse' or 'monte_carlo'; got {method!r}")
+    if not (np.isfinite(law.mean).all() and np.isfinite(law.var).all()):
+        raise ValueError(f"{_name(sampler)} over {len(levels) - 1} steps overflows on this pair and schedule")
+    return law
+
+
+def _levels(sigmas: Sequence[float] | torch.Tensor) -> torch.Tensor:
+    levels = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu").flatten()
+    if len(levels) < 2 or not bool((levels[1:] < levels[:-1]).all()) or float(levels[-1]) < 0:
+        raise ValueError("sigmas must be at least two noise levels, strictly decreasing and not negative")
+    if not math.isfinite(float(levels[0])):
+        raise ValueError("sigmas must be finite: a solver starts at a real noise level")
+    return levels
+
+
+def _name(sampler: Solver) -> str:
+    name = sampler if isinstance(sampler, str) else getattr(sampler, "__name__", repr(sampler))
+    return name.removeprefix("sample_")
+
+
+def _impulse(pair: Pair, model: Denoiser, sampler: Solver, sigmas: torch.Tensor, options: dict[str, Any]) -> Moments:
+    name, parameters = _name(sampler), inspect.signature(get_solver(sampler)).parameters
+    remedy = "use method='monte_carlo'"
+    if name == "dpm_adaptive":
+        raise ValueError(f"dpm_adaptive chooses its steps from the sample, so it is not affine: {remedy}")
+    if options.get("s_churn"):
+        raise ValueError(f"s_churn > 0 draws noise inside {name}, where it cannot be followed: {remedy} or s_churn=0")
+    if "noise_sampler" in options:
+        raise ValueError("noise_sampler is what solver_moments uses to follow the noise; leave it out")
+
+    def run(
+        start: torch.Tensor, noise: Callable[[int], torch.Tensor]
+    ) -> tuple[torch.Tensor, list[tuple[float, float]]]:
+        intervals: list[tuple[float, float]] = []
+
+        def noise_sampler(sigma: Any, sigma_next: Any) -> torch.Tensor:
+            intervals.append((float(sigma), float(sigma_next)))
+            return noise(len(intervals) - 1)
+
+        extra: dict[str, Any] = {"noise_sampler": noise_sampler} if "noise_sampler" in parameters else {}
+        with torch.random.fork_rng(devices=[]):  # some solvers draw noise even where they do not use it
+            return sample(sampler, model, start, sigmas, **options, **extra), intervals
+
+    d = len(pair.cond_mean)
+    # directions that do not mix share one row; a full covariance needs a row for each
+    units = torch.eye(d).double() if isinstance(pair, FullGaussianPair) else torch.ones(1, d).double()
+    nothing = torch.zeros(1, d).double()
+    _, intervals = run(nothing, lambda _: nothing)
+
+    # rows: zero, unit starts, unit impulses of each noise, and one check: all of them at once with other sizes
+    count, size = len(intervals), len(units)
+    check = (-1.0) ** torch.arange(1 + count) * -2  # any factors other than 1, both signs: -2, 2, -2, ...
+    start = torch.zeros(2 + size * (1 + count), d).double()
+    start[1 : 1 + size] = float(sigmas[0]) * units
+    start[-1] = float(check[0]) * float(sigmas[0]) * units.sum(0)
+
+    def impulse(k: int) -> torch.Tensor:
+        noise = torch.zeros_like(start)
+        first = 1 + size * (1 + k)
+        noise[first : first + size] = units
+        noise[-1] = float(check[1 + k]) * units.sum(0)
+        return noise
+
+    end, _ = run(start, impulse)
+    offset = end[0]
+    response = (end[1:-1] - offset).reshape(1 + count, size, d)
+    predicted = offset + torch.einsum("k,kud->d", check.double(), response)
+    error = float((end[-1] - predicted).abs().max()) if bool(torch.isfinite(end).all()) else 0.0
+    if error > _AFFINE_TO * float(end.abs().max()):
+        raise ValueError(f"{name} is not affine in x, or draws noise that does not come from noise_sampler: {remedy}")
+
+    share = torch.eye(1 + count).double()
+    share[1:, 1:] = torch.from_numpy(_correlation(intervals))
+    if isinstance(pair, FullGaussianPair):
+        cov = torch.einsum("jk,jua,kub->ab", share, response, response).numpy()
+        return FullMoments(offset.numpy(), np.diag(cov).copy(), cov)
+    var = torch.einsum("jk,jd,kd->d", share, response[:, 0], response[:, 0])
+    return Moments(offset.numpy(), var.numpy())
+
+
+def _correlation(intervals: list[tuple[float, float]]) -> Array:
+    """Correlations (K, K) of a Brownian path's normalised increments over ``intervals`` of sigma."""
+    low, high = (np.array([pick(pair) for pair in intervals], dtype=np.float64) for pick in (min, max))
+    overlap = np.minimum.outer(high, high) - np.maximum.outer(low, low)
+    length = np.sqrt(high - low)
+    return overlap.clip(0) / np.outer(length, length)
+
+
+def _monte_carlo(
+    pair: Pair,
+    model: Denoiser,
+    sampler: Solver,
+    sigmas: torch.Tensor,
+    samples: int,
+    seed: int,
+    options: dict[str, Any],
+) -> Moments:
+    if samples < 2:
+        raise ValueError(f"samples must be at least 2 for a variance; got {samples}")
+    d = len(pair.cond_mean)
+    full = isinstance(pair, FullGaussianPair)
+    block = max(2, _MONTE_CARLO_BLOCK // d)
+    centre = torch.from_numpy(pair.cond_mean)  # sums about a point nearby lose no digits
+    first, second = torch.zeros(d).double(), torch.zeros((d, d) if full else (d,)).double()
+    with torch.random.fork_rng(devices=[]):  # the solvers draw from the global generator
+        torch.manual_seed(seed)
+        for done in range(0, samples, block):
+            start = torch.randn(min(block, samples - done), d, dtype=torch.float64) * sigmas[0]
+            x = sample(sampler, model, start, sigmas, **options) - centre
+            first += x.sum(0)
+            second += x.T @ x if full else (x**2).sum(0)
+    mean = first / samples
+    spread = (second - samples * (torch.outer(mean, mean) if full else mean**2)) / (samples - 1)
+    if full:
+        return FullMoments((centre + mean).numpy(), spread.diagonal().numpy().copy(), spread.numpy())
+    return Moments((centre + mean).numpy(), spread.numpy())
+
+
+def solver_noise(sampler: Solver, **sampler_options: Any) -> float:
+    """The sampling noise ``lam`` that a k-diffusion solver has as its steps grow fine (0: ODE, 1: reverse SDE).
+
+    ``eta**2`` for ancestral steps and ``dpmpp_sde``, ``eta`` for ``dpmpp_2m_sde`` and ``dpmpp_3m_sde``, else 0.
+
+    Raises:
+        ValueError: ``s_churn`` or ``s_noise`` that no ``lam`` stands for.
+    """
+    if sampler_options.get("s_churn") or sampler_options.get("s_noise", 1) != 1:
+        raise ValueError("s_churn > 0 and s_noise other than 1 leave the family that noise (lam) describes")
+    name = _name(sampler)
+    if name not in _LAM_IS_ETA_SQUARED + _LAM_IS_ETA:
+        return 0.0
+    default = inspect.signature(get_solver(sampler)).parameters["eta"].default
+    eta = float(sampler_options.get("eta", default))
+    return eta if name in _LAM_IS_ETA else eta**2
+
+
+@dataclass(frozen=True)
+class SolverShare:
+    """A class's variance ratio split into what guidance does and what the solver adds.
+
+    Args:
+        sampler, steps: the run.
+        total: distortion at these finite steps.
+        exact: distortion at infinitely many steps of the same noise: guidance's part.
+        unguided: the same run at scale 1: what the solver does without guidance.
+    """
+
+    sampler: str
+    steps: int
+    total: Distortion
+    exact: Distortion
+    unguided: Distortion
+
+    @property
+    def solver_part(self) -> float:
+        """Trace ratio at these steps minus the trace ratio at infinitely many."""
+        return self.total.trace_ratio - self.exact.trace_ratio
+
+    def __str__(self) -> str:
+        return (
+            f"at {self.steps} steps of {self.sampler} your variance ratio is {self.total.trace_ratio:.2f}, of which "
+            f"{self.solver_part:+.2f} is the solver's (exact {self.exact.trace_ratio:.2f}; the solver without guidance "
+            f"{self.unguided.trace_ratio:.2f})"
+        )
+
+
+def solver_share(
+    pair: Pair,
+    schedule: ScheduleLike,
+    sampler: Solver,
+    sigmas: Sequence[float] | torch.Tensor,
+    *,
+    noise: float | None = None,
+    **sampler_options: Any,
+) -> SolverShare:
+    """How much of the distortion at finite steps is guidance's and how much is the solver's.
+
+    Args:
+        noise: ``lam`` of the exact run; None takes the solver's (:func:`solver_noise`).
+        The rest as for :func:`solver_moments`.
+
+    Raises:
+        ValueError: as :func:`solver_moments`, or a schedule undefined in between the solver's noise levels.
+    """
+    levels = _levels(sigmas)
+    lam = solver_noise(sampler, **sampler_options) if noise is None else noise
+    end = levels[levels > 0][-1] if _name(sampler) == "dpm_fast" else levels[-1]  # it never takes the step to 0
+    return SolverShare(
+        _name(sampler),
+        len(levels) - 1,
+        compare(pair, solver_moments(pair, schedule, sampler, levels, **sampler_options)),
+        distortion(pair, schedule, sigma_max=float(levels[0]), sigma_min=float(end), noise=lam),
+        compare(pair, solver_moments(pair, 1.0, sampler, levels, **sampler_options)),
+    )

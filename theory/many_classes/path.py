@@ -1,0 +1,198 @@
+"""The integration behind :mod:`.mixture`: equations M5 to M7 and M13, for many paths at once.
+
+``ell = log(Delta)`` runs downwards in Runge-Kutta steps that end where a schedule jumps; the takeover is located
+inside its step, and after it the closed form M7 holds. Arrays of overlaps ``m`` and ratios ``g = q / Delta`` have one
+entry for each pair of an ``alpha`` and a schedule.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import expit
+
+from ..integrate import ScheduleLike, scale_function, split_log_range
+from .potential import Array, bulk_state, own_log_density, positive
+
+__all__ = ["Dynamics", "Grid", "Run", "integrate"]
+
+_STEP = 0.025  # of the Runge-Kutta steps in log(Delta): fourth order, error below 1e-6
+_MAX_STEPS = 200_000
+_FLOOR = 1e-3  # sigma / sqrt(c) below which a schedule's changes have no effect, and it is not called
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Steps in ``ell = log(Delta)``, downwards, and each schedule's weight at the start, middle and end of each."""
+
+    ell: Array  # (n + 1,)
+    weight: Array  # (n, 3, number of schedules)
+    within_var: float
+
+    @property
+    def sigma(self) -> Array:
+        return sigma_of(self.ell, self.within_var)
+
+    @classmethod
+    def build(
+        cls,
+        schedules: Sequence[ScheduleLike],
+        within_var: float,
+        sigma_min: float,
+        sigma_max: float,
+        dimension: float = math.inf,
+    ) -> Grid:
+        c, top = positive("within_var", within_var), positive("sigma_max", sigma_max)
+        if not 0 <= sigma_min < top:
+            raise ValueError(f"sigma_min must be in [0, sigma_max={top}); got {sigma_min}")
+        floor = max(sigma_min, min(_FLOOR * math.sqrt(c), top / 2))
+        # the takeover at finite d is about 1/d wide
+        sharpness = min(dimension, 2000) / 200 if math.isfinite(dimension) else 0.0
+        functions = [scale_function(schedule) for schedule in schedules]
+        edges = {math.log(top), math.log(floor)}
+        for schedule in schedules:
+            edges.update(split_log_range(schedule, floor, top))
+        sigmas = np.exp(sorted(edges, reverse=True))
+        sigmas[0] = top
+        if sigma_min < floor:
+            sigmas = np.append(sigmas, sigma_min)
+        pieces, weights = [np.log(c + sigmas[:1] ** 2)], []
+        for high, low in itertools.pairwise(sigmas):
+            # just inside the panel, so that a jump at its end is not seen from the wrong side
+            inside = np.clip(np.array([1e-7, 0.25, 0.5, 0.75, 1 - 1e-7]) * (low - high) + high, floor, top)
+            strength = max(float(np.abs(f(inside) - 1).max()) for f in functions)
+            span = math.log(c + high**2) - math.log(c + low**2)
+            steps = max(2, math.ceil(span / _STEP * (1 + strength / 5 + sharpness)))
+            if steps > _MAX_STEPS:
+                raise ValueError(f"schedule reaches scale {strength + 1:.3g} above sigma={low:.3g}: bound it (clip)")
+            half = np.linspace(math.log(c + high**2), math.log(c + low**2), 2 * steps + 1)
+            at = np.clip(sigma_of(half, c), max(floor, low * (1 + 1e-7)), high * (1 - 1e-7))
+            values = np.stack([f(at) - 1 for f in functions], axis=-1)
+            weights.append(np.stack([values[:-1:2], values[1::2], values[2::2]], axis=1))
+            pieces.append(half[2::2])
+        return cls(np.concatenate(pieces), np.concatenate(weights), c)
+
+
+@dataclass(frozen=True, eq=False)
+class Dynamics:
+    """What moves a path: ``alpha`` (one per path), sampling noise ``lam``, and the dimension (infinite: mean field)."""
+
+    alpha: Array
+    noise: float
+    dimension: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.noise) and self.noise >= 0):
+            raise ValueError(f"noise is 0 for the ODE, 1 for the reverse SDE, not negative; got {self.noise}")
+        positive("dimension", self.dimension, finite=False)
+
+    def margin(self, m: Array, g: Array, delta: Array | float) -> Array:
+        """M1 minus M2 or M4."""
+        return own_log_density(m, g * delta, delta) - bulk_state(m, g * delta, delta, self.alpha).log_density
+
+    def drift(self, m: Array, g: Array, ell: Array | float, weight: Array) -> tuple[Array, Array]:
+        """M5 and M6; at finite dimension M13."""
+        delta = np.exp(ell)
+        bulk = bulk_state(m, g * delta, delta, self.alpha)
+        own: float | Array = 0.0
+        if math.isfinite(self.dimension):
+            own = expit(self.dimension * (own_log_density(m, g * delta, delta) - bulk.log_density))
+        pull = 1 + weight - weight * (own + (1 - own) * bulk.ratio)
+        aim = 1 + weight - weight * own
+        return (1 + self.noise) / 2 * (pull * m - aim), ((1 + self.noise) * pull - 1) * g - self.noise
+
+    def step(
+        self, m: Array, g: Array, ell: float, width: float, weight: Array, part: Array | float = 1.0
+    ) -> tuple[Array, Array]:
+        """A Runge-Kutta step over ``part`` of ``width``; the weight is a parabola through its three values (3, ...)."""
+        first, middle, last = weight
+
+        def at(fraction: Array | float) -> Array:
+            u = 2 * fraction - 1
+            return middle + u * (last - first) / 2 + u**2 * ((first + last) / 2 - middle)
+
+        h = width * part
+        k1, j1 = self.drift(m, g, ell, first)
+        k2, j2 = self.drift(m + h / 2 * k1, g + h / 2 * j1, ell + h / 2, at(part / 2))
+        k3, j3 = self.drift(m + h / 2 * k2, g + h / 2 * j2, ell + h / 2, at(part / 2))
+        k4, j4 = self.drift(m + h * k3, g + h * j3, ell + h, at(part))
+        return m + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4), g + h / 6 * (j1 + 2 * j2 + 2 * j3 + j4)
+
+    def takeover(
+        self, m: Array, g: Array, ell: float, width: float, weight: Array, margins: tuple[Array, Array]
+    ) -> tuple[Array, Array, Array]:
+        """The part of a step at which the margin, given at its two ends, crosses 0, and ``m`` and ``g`` there."""
+        low, high = np.zeros_like(m), np.ones_like(m)
+        f_low, f_high = margins
+        part, at_m, at_g = high, m, g
+        for _ in range(8):  # regula falsi; nearly linear over a step this short: three would do
+            part = low - f_low * (high - low) / (f_high - f_low)
+            at_m, at_g = self.step(m, g, ell, width, weight, part)
+            value = self.margin(at_m, at_g, np.exp(ell + part * width))
+            above = value > 0
+            high, f_high = np.where(above, part, high), np.where(above, value, f_high)
+            low, f_low = np.where(above, low, part), np.where(above, f_low, value)
+            if (np.abs(value) < 1e-13).all():
+                break
+        return part, at_m, at_g
+
+
+@dataclass
+class Run:
+    """States at the nodes that were kept (at least the last one), and where each path switched (nan: nowhere)."""
+
+    overlaps: list[Array]
+    ratios: list[Array]
+    margins: list[Array]
+    switch: Array
+
+
+def integrate(grid: Grid, dynamics: Dynamics, start_overlap: float, *, keep: bool) -> Run:
+    """All paths over the grid; ``dynamics.alpha`` broadcasts against the grid's schedules. ``keep``: every node."""
+    if not math.isfinite(start_overlap):
+        raise ValueError(f"start_overlap must be finite; got {start_overlap}")
+    shape = np.broadcast_shapes(dynamics.alpha.shape, grid.weight.shape[2:])
+    dynamics = replace(dynamics, alpha=np.broadcast_to(dynamics.alpha, shape))
+    sharp = math.isinf(dynamics.dimension)
+    delta = np.exp(grid.ell)
+    m = np.full(shape, float(start_overlap))
+    # start_overlap times a sample of the class, plus noise
+    g = np.full(shape, (start_overlap**2 * grid.within_var + delta[0] - grid.within_var) / delta[0])
+    margin = dynamics.margin(m, g, delta[0])
+    switch_ell = np.where(margin > 0, grid.ell[0], np.nan)
+    switch_m, switch_g = m.copy(), g.copy()
+    run = Run([m], [g], [margin], np.empty(0))
+    for i, (high, low) in enumerate(itertools.pairwise(grid.ell)):
+        weight = np.broadcast_to(grid.weight[i].reshape(3, *(1,) * (len(shape) - 1), -1), (3, *shape))
+        before_m, before_g, before = m, g, margin
+        m, g = dynamics.step(m, g, high, low - high, weight)
+        margin = dynamics.margin(m, g, delta[i + 1])
+        now = np.isnan(switch_ell) & (margin > 0)
+        if now.any():
+            part, switch_m[now], switch_g[now] = replace(dynamics, alpha=dynamics.alpha[now]).takeover(
+                before_m[now], before_g[now], high, low - high, weight[:, now], (before[now], margin[now])
+            )
+            switch_ell[now] = high + part * (low - high)
+        own = ~np.isnan(switch_ell)
+        if sharp and own.any():
+            ahead = np.where(own, low - switch_ell, 0.0)
+            m = np.where(own, 1 + (switch_m - 1) * np.exp((1 + dynamics.noise) / 2 * ahead), m)
+            g = np.where(own, 1 + (switch_g - 1) * np.exp(dynamics.noise * ahead), g)
+            margin = dynamics.margin(m, g, delta[i + 1])
+        if keep:
+            run.overlaps.append(m)
+            run.ratios.append(g)
+            run.margins.append(margin)
+    if not keep:
+        run.overlaps, run.ratios, run.margins = [m], [g], [margin]
+    run.switch = sigma_of(switch_ell, grid.within_var)
+    return run
+
+
+def sigma_of(ell: Array, within_var: float) -> Array:
+    """The noise level at ``log(within_var + sigma**2) = ell``."""
+    return np.sqrt(within_var * np.maximum(np.expm1(ell - math.log(within_var)), 0))
