@@ -20,24 +20,17 @@ every set, the same noise each time.
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import load_file, save_file
 
-from kdist.checkpoints import load_checkpoint, make_denoiser
-from kdist.compat import import_k_diffusion
-from kdist.files import written_atomically
+from kdist.checkpoints import load_checkpoint
 from scripts.glyphs import data as glyphs
-from scripts.training.loop import append_record, load_state, save_state, trapezoid
+from scripts.training import loop, run_folder
 
 __all__ = ["PRESETS", "SIGMA_MAX", "SIGMA_MIN", "Sampler", "load_model", "make_config", "null_token", "train"]
 
@@ -61,7 +54,14 @@ def null_token(classes: int, sets: Sequence[int] = glyphs.SETS) -> int:
 
 
 def make_config(
-    *, width: int, depth: int, d_ff: int, patch: int, sets: Sequence[int] = glyphs.SETS, size: int = 16
+    *,
+    width: int,
+    depth: int,
+    d_ff: int,
+    patch: int,
+    sets: Sequence[int] = glyphs.SETS,
+    size: int = 16,
+    lr: float = 1e-3,
 ) -> dict[str, Any]:
     """Network and vocabulary in k-diffusion's config format, which its own tools read from the exported file."""
     if list(sets) != sorted(set(sets)) or min(sets) < 2:
@@ -91,6 +91,7 @@ def make_config(
             "sets": list(sets),
             "characters": hashlib.sha256("".join(characters[: max(sets)]).encode()).hexdigest()[:16],
         },
+        "optimizer": {"type": "adamw", "lr": lr, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 1e-2},
     }
 
 
@@ -183,11 +184,7 @@ def train(
     *,
     steps: int,
     batch_size: int,
-    lr: float = 1e-3,
-    warmup: int = 500,
-    ema_decay: float = 0.999,
     eval_every: int = 1000,
-    save_seconds: float = 300.0,
     seed: int = 0,
     device: str = "cpu",
     data: dict[str, Any] | None = None,
@@ -195,11 +192,10 @@ def train(
     """Train, or go on training, the run in ``out``.
 
     Args:
-        out: folder of ``config.json``, ``checkpoint.pt``, ``ema.safetensors`` and ``log.jsonl``.
+        out: the run's folder, see :func:`scripts.training.loop.train`.
         config: see :func:`make_config`.
-        steps, batch_size, lr, warmup, ema_decay: of AdamW and the moving average; ``steps`` may differ on resuming.
+        steps, batch_size: of AdamW; ``steps`` may differ on resuming.
         eval_every: steps between lines of the log.
-        save_seconds: time between checkpoints (there is one with every line of the log besides).
         seed: of everything drawn; a resumed run draws what an uninterrupted one would.
         device: torch's.
         data: options of ``glyphs.load``.
@@ -207,78 +203,31 @@ def train(
     Raises:
         ValueError: ``out`` holds a run with another config or a damaged checkpoint.
     """
-    K = import_k_diffusion()
-    config_file, log = out / "config.json", out / "log.jsonl"
-    if config_file.exists() and json.loads(config_file.read_text()) != config:
-        raise ValueError(
-            f"{out} holds a run with another network or vocabulary (see {config_file}); choose another folder, or the "
-            "same settings to resume it"
-        )
-    torch.manual_seed(seed)
-    model = make_denoiser(config).to(device)
-    ema = copy.deepcopy(model).eval().requires_grad_(False)
-    # as fast as the rest: every token speaks through the mapping network alone
-    groups = model.inner_model.param_groups(lr, mapping_lr_scale=1.0)
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-8, weight_decay=1e-2)
-    base_rates = [group["lr"] for group in optimizer.param_groups]
-    parts = {"model": model, "ema": ema, "optimizer": optimizer}
-    step = load_state(out / "checkpoint.pt", **parts)
-    written_atomically(config_file, lambda path: path.write_text(json.dumps(config, indent=1)))
-
+    run_folder.check_settings(out, config)  # before the glyphs are drawn
     sets, size = config["dataset"]["sets"], config["model"]["input_size"][0]
     options = {"classes": max(sets), "size": size, **(data or {})}
     sampler = Sampler(glyphs.load("train", **options), sets)
     held_out = Sampler(glyphs.load("held_out", **options), sets)
-    density = K.config.make_sample_density(config["model"])
 
-    def save() -> None:
-        save_state(out / "checkpoint.pt", step, **parts)
-        weights = {name: tensor.cpu().contiguous() for name, tensor in ema.inner_model.state_dict().items()}
-        metadata = {"config": json.dumps(config)}
-        written_atomically(out / "ema.safetensors", lambda path: save_file(weights, path, metadata=metadata))
+    def batch(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        x, tokens = sampler.draw(batch_size, generator)
+        return x, {"class_cond": tokens}
 
-    running, start = float("nan"), time.monotonic()
-    saved = start
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, TimeRemainingColumn()) as progress:
-        task = progress.add_task("", total=steps, completed=step)
-        if step:
-            progress.console.print(f"resuming at step {step}")
-        while step < steps:
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + step)  # resuming repeats nothing
-            torch.manual_seed(seed * 1_000_003 + step)
-            x, tokens = sampler.draw(batch_size, generator)
-            noise = torch.randn(x.shape, generator=generator)
-            for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
-                group["lr"] = rate * trapezoid(step, warmup=warmup, steps=steps)
-            inputs = [tensor.to(device) for tensor in (x, noise, density([batch_size]), tokens)]
-            loss = model.loss(*inputs[:3], class_cond=inputs[3]).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            step += 1
-            K.utils.ema_update(model, ema, min(ema_decay, (step + 1) / (step + 10)))
-            running = loss.item() if running != running else 0.99 * running + 0.01 * loss.item()
-            progress.update(task, advance=1, description=f"loss {running:.4f}")
-            if step % eval_every == 0 or step == steps:
-                record = {"step": step, "of": steps, "seconds": round(time.monotonic() - start, 1)}
-                losses = {"train": running, **held_out_losses(ema, held_out, device)}
-                append_record(log, record | {name: round(value, 5) for name, value in losses.items()})
-                progress.console.print(f"step {step} " + " ".join(f"{k} {v:.4f}" for k, v in losses.items()))
-            if step % eval_every == 0 or step == steps or time.monotonic() - saved > save_seconds:
-                save()
-                saved = time.monotonic()
-
-
-def export(run: Path, target: Path) -> None:
-    """The EMA weights in float16, the config in the metadata."""
-    if not (run / "ema.safetensors").is_file():
-        raise ValueError(f"{run} holds no trained weights yet")
-    weights = {name: tensor.half().contiguous() for name, tensor in load_file(run / "ema.safetensors").items()}
-    config = json.dumps(json.loads((run / "config.json").read_text()))
-    written_atomically(target, lambda path: save_file(weights, path, metadata={"config": config}))
-    typer.echo(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
+    loop.train(
+        out,
+        config,
+        batch,
+        lambda model: held_out_losses(model, held_out, device),
+        steps=steps,
+        rate=lambda step: loop.trapezoid(step, warmup=500, steps=steps),
+        ema_decay=0.999,
+        eval_every=eval_every,
+        keep_every=0,
+        seed=seed,
+        device=device,
+        # as fast as the rest: every token speaks through the mapping network alone
+        group_options={"mapping_lr_scale": 1.0},
+    )
 
 
 def main(
@@ -303,15 +252,14 @@ def main(
     batch_size, preset_steps = chosen.pop("batch_size"), chosen.pop("steps")
     try:
         if export_to is not None:
-            export(out, export_to)
+            typer.echo(run_folder.export(out, export_to))
             return
-        config = make_config(**chosen, sets=[int(part) for part in sets.split(",")], size=size)
+        config = make_config(**chosen, sets=[int(part) for part in sets.split(",")], size=size, lr=lr)
         train(
             out,
             config,
             steps=steps or preset_steps,
             batch_size=batch_size,
-            lr=lr,
             eval_every=eval_every,
             seed=seed,
             device=device,
