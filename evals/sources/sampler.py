@@ -20,7 +20,7 @@ import torch
 from ..hashing import array_hash, module_hash
 from .base import BadImage, Source, ValueRange, check_labels, quantise
 
-__all__ = ["GeneratorSource", "SamplerSource", "sample_seeds"]
+__all__ = ["GeneratorSource", "SamplerSource", "sample_from_seeds", "sample_seeds"]
 
 _PROBES = 2  # samples that are drawn to notice what no hash of the weights shows
 
@@ -170,35 +170,62 @@ class SamplerSource(GeneratorSource):
         )
 
     def _sample(self, labels: torch.Tensor, seeds: list[int]) -> torch.Tensor:
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        noise = torch.stack([torch.randn(self._shape, generator=generator) for generator in generators])
-        x = noise.to(self._device, self._sigmas.dtype) * self._sigmas[0]
         extra_args = dict(self._extra_args)
         if self._class_key is not None:
             extra_args[self._class_key] = labels.to(self._device)
-        options = dict(self._options)
-        accepted = inspect.signature(self._sampler).parameters
-        if "noise_sampler" in accepted:
-            options["noise_sampler"] = self._noise_sampler(x, seeds, generators)
-        if "disable" in accepted:
-            options.setdefault("disable", True)
-        return self._sampler(self._model, x, self._sigmas, extra_args=extra_args, **options)
+        return sample_from_seeds(
+            self._model,
+            self._sampler,
+            self._sigmas,
+            self._shape,
+            seeds,
+            extra_args=extra_args,
+            options=self._options,
+            device=self._device,
+        )
 
-    def _noise_sampler(self, x: torch.Tensor, seeds: list[int], generators: list[torch.Generator]) -> Any:
-        """Fresh unit noise per sample: ``noise_sampler(sigma, sigma_next) -> like x``.
 
-        Samplers that draw it from a Brownian tree by themselves (their steps may overlap) get a tree per sample,
-        others independent draws.
-        """
-        base = _plain_function(self._sampler)
+def sample_from_seeds(
+    model: Callable[..., torch.Tensor],
+    sampler: Callable[..., torch.Tensor],
+    sigmas: torch.Tensor,
+    shape: tuple[int, ...],
+    seeds: Sequence[int],
+    *,
+    extra_args: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    device: str | torch.device = "cpu",
+) -> torch.Tensor:
+    """Run a k-diffusion sampler with all of a sample's noise drawn from the sample's own seed.
+
+    Args:
+        model, sampler, sigmas, extra_args, device: as in :class:`SamplerSource`.
+        shape: of one sample.
+        seeds: N ints.
+        options: of the sampler.
+
+    Returns:
+        (N, *shape) samples.
+    """
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+
+    def noise() -> torch.Tensor:
+        return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+    x = noise().to(device, sigmas.dtype) * sigmas[0]
+    options = dict(options or {})
+    accepted = inspect.signature(sampler).parameters
+    if "noise_sampler" in accepted:
+        base = _plain_function(sampler)
         if "BrownianTreeNoiseSampler" in getattr(getattr(base, "__code__", None), "co_names", ()):
+            # samplers that draw from a Brownian tree by themselves (their steps may overlap) get a tree per sample
             tree = base.__globals__["BrownianTreeNoiseSampler"]
-            return tree(x, self._sigmas[self._sigmas > 0].min(), self._sigmas.max(), seed=seeds)
-
-        def independent(sigma: Any, sigma_next: Any) -> torch.Tensor:
-            return torch.stack([torch.randn(self._shape, generator=generator) for generator in generators]).to(x)
-
-        return independent
+            options["noise_sampler"] = tree(x, sigmas[sigmas > 0].min(), sigmas.max(), seed=[int(s) for s in seeds])
+        else:
+            options["noise_sampler"] = lambda sigma, sigma_next: noise().to(x)
+    if "disable" in accepted:
+        options.setdefault("disable", True)
+    return sampler(model, x, sigmas, extra_args=dict(extra_args or {}), **options)
 
 
 def _plain_function(sampler: Any) -> Any:
