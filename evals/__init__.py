@@ -4,6 +4,7 @@ from .features import EXTRACTORS, Extractor, build_extractor
 from .features.extraction import extract
 from .features.feature_set import Features, load_features, make_comparable
 from .sources import GeneratorSource, SamplerSource, as_source
+from .statistics.energy import energy_distance
 from .statistics.estimate import Estimate
 from .statistics.frechet import Frechet, frechet_distance, frechet_from_moments
 from .statistics.measure import ClassDistortion, DistortionReport, PooledDistortion, measure
@@ -25,6 +26,7 @@ __all__ = [
     "as_source",
     "build_extractor",
     "compare_moments",
+    "energy_distance",
     "extract",
     "frechet_distance",
     "frechet_from_moments",
