@@ -9,8 +9,8 @@ import numpy as np
 
 from kdist import Schedule
 
-from .gaussian.distortion import Distortion
 from .gaussian.pair import GaussianPair
+from .gaussian.summary import Distortion
 
 __all__ = ["draw_prediction"]
 

@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
+from .covariance import Shrinkage, covariance
 from .mixture_terms import Quantity, eigen_terms, isotropic_terms
 
 __all__ = ["GaussianMixtureDenoiser"]
-
-Shrinkage = Literal["ledoit_wolf", "oas"]
 
 
 class GaussianMixtureDenoiser(nn.Module):
@@ -105,8 +104,8 @@ class GaussianMixtureDenoiser(nn.Module):
         Args:
             x: (N, ...) samples.
             y: (N,) their classes, ``0..K-1``.
-            shrinkage: None for the sample covariance; ``"ledoit_wolf"`` or ``"oas"`` for scikit-learn's estimators; a
-                number in [0, 1] for that much of scikit-learn's fixed shrinkage towards a multiple of the identity.
+            shrinkage: None for the sample covariance; ``"ledoit_wolf"``, ``"oas"`` or a number in [0, 1] to shrink it
+                towards a multiple of the identity (:func:`kdist.theory.covariance.covariance`).
             floor: smallest eigenvalue, as a part of the class's mean variance. Constant pixels and classes with fewer
                 samples than dimensions have directions without variance; this keeps them usable.
             options: passed to the constructor.
@@ -124,7 +123,7 @@ class GaussianMixtureDenoiser(nn.Module):
             own = flat[labels.numpy() == c]
             if len(own) < 2:
                 raise ValueError(f"class {c} has one sample, which gives no covariance; use empirical() or add samples")
-            values, vectors = np.linalg.eigh(_covariance(own, shrinkage))
+            values, vectors = np.linalg.eigh(covariance(own, shrinkage))
             if not values.mean() > 0:
                 raise ValueError(f"class {c} has no variance: all of its {len(own)} samples are equal")
             values = np.maximum(values, floor * values.mean())
@@ -290,7 +289,7 @@ class GaussianMixtureDenoiser(nn.Module):
         return classes
 
 
-# Checks and estimators
+# Checks
 
 
 def _diagonalise(covariances: torch.Tensor, means: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -321,23 +320,6 @@ def _diagonalise(covariances: torch.Tensor, means: torch.Tensor) -> tuple[torch.
             "(add a multiple of the identity, or estimate with shrinkage)"
         )
     return values, axes
-
-
-def _covariance(x: np.ndarray, shrinkage: Shrinkage | float | None) -> np.ndarray:
-    """(d, d) covariance of the rows of x (n, d)."""
-    if shrinkage is None:
-        return np.cov(x, rowvar=False).reshape(x.shape[1], x.shape[1])
-    try:
-        from sklearn import covariance
-    except ImportError as error:
-        raise ImportError("shrinkage needs scikit-learn: pip install 'kdist[evals]'") from error
-    if shrinkage == "ledoit_wolf":
-        return covariance.ledoit_wolf(x)[0]
-    if shrinkage == "oas":
-        return covariance.oas(x)[0]
-    if isinstance(shrinkage, str) or not 0 <= shrinkage <= 1:
-        raise ValueError(f"shrinkage must be None, 'ledoit_wolf', 'oas' or a number in [0, 1]; got {shrinkage!r}")
-    return covariance.shrunk_covariance(np.cov(x, rowvar=False), shrinkage)
 
 
 def _finite(name: str, value: Any, dtype: torch.dtype) -> torch.Tensor:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -30,6 +30,7 @@ from kdist.conditioning import Uncond
 from kdist.solvers import sample
 
 from .integrate import Array, ScheduleLike, scale_function
+from .mean_shift import overshoot
 from .response_regression import CurvedRegression
 
 __all__ = ["BeyondProbesWarning", "PredictedResponse", "Response", "probe_schedules"]
@@ -109,7 +110,7 @@ class Response:
     def measure(
         cls,
         model: Model,
-        noise: torch.Tensor,
+        start: torch.Tensor,
         class_cond: torch.Tensor,
         sigmas: torch.Tensor,
         *,
@@ -130,7 +131,7 @@ class Response:
 
         Args:
             model: any k-diffusion denoiser ``model(x, sigma, class_cond=...)``.
-            noise: (N, ...) start of every run, of standard deviation ``sigmas[0]``; N / K of 20 or more.
+            start: (N, ...) noise that every run starts from, of standard deviation ``sigmas[0]``; N / K of 20 or more.
             class_cond: (N,) classes, at least four samples of each.
             sigmas: (steps + 1,) noise levels, as for the runs that will be predicted.
             uncond, weak_model: the second prediction, as for :func:`kdist.guide`.
@@ -150,7 +151,7 @@ class Response:
             ValueError: shapes that do not fit, fewer than four samples of a class, no second prediction, too few
                 probes or bands, an unknown solver or option, samples that are not finite or do not vary.
         """
-        labels = _labels(noise, class_cond)
+        labels = _labels(start, class_cond)
         _check_design(probes, bands, scales, batch)
         counted = _Counted(model)
         weak = None if weak_model is None else _Counted(weak_model)
@@ -159,26 +160,18 @@ class Response:
             return guide(counted, schedule, uncond=uncond, weak_model=weak)
 
         def run(denoiser: Model) -> Array:
-            made = []
-            devices = [noise.device] if noise.device.type == "cuda" else []
-            with torch.random.fork_rng(devices=devices), torch.no_grad():
-                torch.manual_seed(seed)
-                for x, c in zip(noise.split(batch), class_cond.split(batch), strict=True):
-                    made.append(sample(solver, denoiser, x, sigmas, extra_args={"class_cond": c}, **solver_options))
-            out = torch.cat(made).flatten(1).double().cpu().numpy()
-            if not np.isfinite(out).all():
-                raise ValueError("the model gave samples that are not finite; look at it at scales 0 and 1 first")
-            return out
+            parts = zip(start.split(batch), class_cond.split(batch), strict=True)
+            return _samples(solver, denoiser, parts, sigmas, seed, solver_options)
 
         contrast = _Contrast(guided(1.0), guided(0.0))
         base = run(contrast)
         levels, importance = contrast.importance()
         schedules = probe_schedules(levels, importance, probes=probes, bands=bands, scales=scales, seed=seed)
-        judge = _Judge(base, labels, class_means, centre)
-        zero = judge(base)
+        moments_of = _ClassMoments(base, labels, class_means, centre)
+        zero = moments_of(base)
         found = []
         for done, schedule in enumerate(schedules):
-            found.append(judge(run(guided(schedule))) - zero)
+            found.append(moments_of(run(guided(schedule))) - zero)
             if on_run is not None:
                 on_run(done + 1, probes)
         responses = np.stack(found, axis=2)  # (quantity, half, probe, class)
@@ -306,6 +299,27 @@ class _TwoLevels:
         }
 
 
+def _samples(
+    solver: str | Callable[..., torch.Tensor],
+    denoiser: Model,
+    parts: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    sigmas: torch.Tensor,
+    seed: int,
+    options: dict[str, Any],
+) -> Array:
+    """(N, d) samples of all ``parts`` (start, classes), the solver's own noise from ``seed``."""
+    made = []
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for x, c in parts:
+                made.append(sample(solver, denoiser, x, sigmas, extra_args={"class_cond": c}, **options))
+    out = torch.cat(made).flatten(1).double().cpu().numpy()
+    if not np.isfinite(out).all():
+        raise ValueError("the model gave samples that are not finite; look at it at scales 0 and 1 first")
+    return out
+
+
 class _Counted:
     """A model that counts the rows it evaluates."""
 
@@ -317,24 +331,22 @@ class _Counted:
         return self.model(x, sigma, **extra_args)
 
 
-class _Judge:
+class _ClassMoments:
     """Log total variance and overshoot of each class, in two halves: samples -> (2, 2, K)."""
 
     def __init__(self, base: Array, labels: npt.NDArray[np.int64], class_means: Any, centre: Any) -> None:
         self.rows = [np.flatnonzero(labels == c) for c in np.unique(labels)]
         own = np.stack([base[rows].mean(0) for rows in self.rows])
         self.means = own if class_means is None else _flat("class_means", class_means, own.shape)
-        middle = self.means.mean(0) if centre is None else _flat("centre", centre, own.shape[1:])
-        self.gaps = self.means - middle
+        self.centre = self.means.mean(0) if centre is None else _flat("centre", centre, own.shape[1:])
 
     def __call__(self, x: Array) -> Array:
         halves = [[self._moments(x[rows[half::2]], k) for k, rows in enumerate(self.rows)] for half in (0, 1)]
         return np.array(halves).transpose(2, 0, 1)
 
     def _moments(self, x: Array, k: int) -> tuple[float, float]:
-        gap = self.gaps[k]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log(x.var(0, ddof=1).sum()), (x.mean(0) - self.means[k]) @ gap / (gap @ gap)
+        with np.errstate(divide="ignore"):
+            return np.log(x.var(0, ddof=1).sum()), float(overshoot(x.mean(0), self.means[k], self.centre))
 
 
 class _Contrast:
@@ -358,10 +370,10 @@ class _Contrast:
         return levels, np.sqrt(sums[:, 0] / sums[:, 1]) * steps
 
 
-def _labels(noise: torch.Tensor, class_cond: torch.Tensor) -> npt.NDArray[np.int64]:
-    if class_cond.shape != (len(noise),) or class_cond.is_floating_point():
+def _labels(start: torch.Tensor, class_cond: torch.Tensor) -> npt.NDArray[np.int64]:
+    if class_cond.shape != (len(start),) or class_cond.is_floating_point():
         raise ValueError(
-            f"class_cond must be ({len(noise)},) whole numbers, one for each row of noise; got "
+            f"class_cond must be ({len(start)},) whole numbers, one for each row of start; got "
             f"{tuple(class_cond.shape)} {class_cond.dtype}"
         )
     labels = class_cond.cpu().numpy()

@@ -13,7 +13,7 @@ Bending enters through the covariance of an infinite one-layer network of sigmoi
     covariance(w, v) = a(w, v) - a(w, 0) - a(0, v) + a(0, 0)                                                   (3)
 
 (3) is that of the difference to no guidance, so a prediction at ``w = 0`` is exactly 0. For small ``g`` it is linear,
-proportional to (1). ``l``, ``g`` and the noise level minimise the leave-one-out error over the given runs.
+proportional to (1). ``l``, ``g`` and the runs' error variance minimise the leave-one-out error over the given runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["CurvedRegression"]
 
 LENGTHS = (0.4, 0.7, 1.2, 2.0, 4.0)  # in log sigma
 BENDS = (1e-4, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # times <w, w> of a weight of 1 everywhere
-NOISES = tuple(10.0**k for k in (-9, -5, -4, -3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1))  # over the signal's variance
+ERRORS = tuple(10.0**k for k in (-9, -5, -4, -3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1))  # over the signal's variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,8 @@ class CurvedRegression:
         importance: (C,) ``q`` of equation (1), in any unit.
         runs: (P, C) weights of the runs.
         coefficients: (P, ...) of the covariances with each run.
-        length, bend, noise: as chosen.
+        length, bend: as chosen.
+        error_variance: of a run's own sampling error, over the signal's variance, as chosen.
         explained: part of the runs' mean square that was predicted when each run was left out in turn; 1 is all.
     """
 
@@ -51,12 +52,12 @@ class CurvedRegression:
     coefficients: Array
     length: float
     bend: float
-    noise: float
+    error_variance: float
     explained: float
 
     @classmethod
     def fit(cls, log_sigmas: Array, importance: Array, runs: Array, values: Array) -> CurvedRegression:
-        """Choose the smoothness, the bend and the noise by leave-one-out, and fit.
+        """Choose the smoothness, the bend and the error variance by leave-one-out, and fit.
 
         Args:
             values: (P, K) responses of the runs, relative to no guidance; all columns share the choice.
@@ -68,19 +69,19 @@ class CurvedRegression:
             signal = float(np.trace(covariance)) / count
             spectrum, vectors = np.linalg.eigh(covariance)
             turned = vectors.T @ values
-            for noise in NOISES:
-                shrunk = 1 / (np.maximum(spectrum, 0) + noise * signal)
+            for error_variance in ERRORS:
+                shrunk = 1 / (np.maximum(spectrum, 0) + error_variance * signal)
                 coefficients = np.asarray(vectors @ (shrunk[:, None] * turned), dtype=np.float64)
                 # leave-one-out residuals in closed form (Rasmussen and Williams 2006, eq. 5.12)
                 left_out = coefficients / (np.square(vectors) @ shrunk)[:, None]
                 error = float(np.mean(np.square(left_out)))
                 if best is None or error < best[0]:
-                    best = (error, length, bend, noise, coefficients)
+                    best = (error, length, bend, error_variance, coefficients)
         assert best is not None
-        error, length, bend, noise, coefficients = best
+        error, length, bend, error_variance, coefficients = best
         total = float(np.mean(np.square(values)))
         explained = 1 - error / total if total else 1.0
-        return cls(log_sigmas, importance, runs, coefficients, length, bend, noise, explained)
+        return cls(log_sigmas, importance, runs, coefficients, length, bend, error_variance, explained)
 
     def predict(self, weights: Array) -> Array:
         """(S, K) responses to schedules with these (S, C) weights at the calls."""

@@ -21,9 +21,9 @@ import typer
 from ..files import write_atomically
 
 if TYPE_CHECKING:
-    from kdist.theory.gaussian.distortion import Distortion
     from kdist.theory.gaussian.finite_steps import SolverShare
     from kdist.theory.gaussian.pair import GaussianPair
+    from kdist.theory.gaussian.summary import Distortion
 
     from .. import Schedule
 
@@ -101,8 +101,8 @@ def predict(
     """
     from rich.console import Console
 
-    from kdist.theory.gaussian.distortion import distortion
     from kdist.theory.gaussian.finite_steps import solver_share
+    from kdist.theory.gaussian.summary import distortion
 
     from .. import parse
     from ..files import prepare_output
@@ -174,8 +174,8 @@ def design_command(
     from rich.console import Console
 
     from kdist.theory.designs.overlapping import design
-    from kdist.theory.gaussian.distortion import compare, distortion
     from kdist.theory.gaussian.finite_steps import solver_moments
+    from kdist.theory.gaussian.summary import compare, distortion
 
     from ..files import prepare_output
 

@@ -10,6 +10,7 @@ import torch
 
 from kdist import digits
 from kdist.digits.classifier import load_digits_classifier
+from kdist.theory import overshoot
 
 __all__ = ["Digits", "responses"]
 
@@ -70,8 +71,7 @@ class Digits:
         return float(np.log(own.var(0, ddof=1).sum() / self.traces[c])) if len(own) > 1 else float("nan")
 
     def _along(self, own: Array, c: int) -> float:
-        gap = self.means[c] - self.centre
-        return float((own.mean(0) - self.means[c]) @ gap / (gap @ gap))
+        return float(overshoot(own.mean(0), self.means[c], self.centre))
 
     def _split(self, own: Array, c: int) -> tuple[float, float]:
         """Variance between and within the sub-classes (nearest k-means centre of the real class)."""

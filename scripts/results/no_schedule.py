@@ -44,7 +44,7 @@ from kdist import (
     Schedule,
     Triangle,
 )
-from kdist.theory import GaussianPair, moments, phase_diagram
+from kdist.theory import GaussianPair, distortion, phase_diagram
 from scripts.results.store import Store
 from scripts.style import COLOURS, MARKERS, markdown
 
@@ -110,12 +110,8 @@ def run(world: str, lam: float, schedules: Sequence[Schedule]) -> Curve:
 
 def outcome(pair: GaussianPair, lam: float, schedules: Sequence[Schedule | float]) -> Curve:
     """The same for a Gaussian pair of one direction, from infinity."""
-    laws = [moments(pair, schedule, sigma_max=math.inf, noise=lam) for schedule in schedules]
-    gap = pair.cond_mean[0] - pair.uncond_mean[0]
-    return (
-        np.array([(law.mean[0] - pair.cond_mean[0]) / gap for law in laws]),
-        np.array([law.var[0] / pair.cond_var[0] for law in laws]),
-    )
+    found = [distortion(pair, schedule, sigma_max=math.inf, noise=lam) for schedule in schedules]
+    return np.array([d.overshoot for d in found]), np.array([d.trace_ratio for d in found])
 
 
 def switch_sigma(pair: GaussianPair, share: float) -> float:

@@ -172,7 +172,7 @@ def test_leave_one_out_is_what_refitting_gives():
     from kdist.theory.response_regression import _covariance
 
     full = _covariance(runs, runs, log_sigmas, importance, fit.length, fit.bend)
-    noise = fit.noise * np.trace(full) / 12 * np.eye(12)  # fixed by all runs together
+    noise = fit.error_variance * np.trace(full) / 12 * np.eye(12)  # fixed by all runs together
     left = []
     for k in range(12):
         rest = np.arange(12) != k

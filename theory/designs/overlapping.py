@@ -87,11 +87,8 @@ def design(
         ValueError: arguments out of range, or that do not go together.
         TypeError: something other than Gaussian pairs that share their eigenvectors.
     """
-    levels = None if sigmas is None else tuple(float(s) for s in sigmas)
     if solver is None and solver_options:
         raise ValueError(f"design has no {', '.join(solver_options)} (a solver's options need solver=...)")
-    if solver is not None and levels is None:
-        raise ValueError("a design for a solver's finite steps needs its sigmas")
     if solver is not None and noise is not None:
         raise ValueError("the solver sets the noise: leave noise out (eta=... sets a solver's)")
     target = Target(
@@ -100,7 +97,7 @@ def design(
         keep_variance=keep_variance,
         min_scale=min_scale,
         noise=noise or 0.0,
-        sigmas=levels,
+        sigmas=None if sigmas is None else tuple(float(s) for s in sigmas),
         solver=solver,
         solver_options=solver_options,
         hold=hold,
@@ -108,10 +105,7 @@ def design(
         overshoot=overshoot,
         separation=separation,
     )
-    if shape not in ("window", "free"):
-        raise ValueError(f"shape must be 'window' or 'free'; got {shape!r}")
-    if not 0 <= smoothness < math.inf:
-        raise ValueError(f"smoothness is a price, finite and not negative; got {smoothness}")
+    _check_shape(shape, smoothness)
     if target.scale == 1 and target.met(1.0):
         return Constant(1.0)
     narrower = any((pair.cond_var < pair.uncond_var).any() for pair in target.pairs)
@@ -125,11 +119,18 @@ def design(
     return schedule
 
 
+def _check_shape(shape: str, smoothness: float) -> None:
+    if shape not in ("window", "free"):
+        raise ValueError(f"shape must be 'window' or 'free'; got {shape!r}")
+    if not 0 <= smoothness < math.inf:
+        raise ValueError(f"smoothness is a price, finite and not negative; got {smoothness}")
+
+
 def _never_below_one(target: Target) -> InfeasibleDesign:
     """The paper's negative result, with what holding the scale down to the data's own width would cost."""
     whole = max(float(pair.uncond_var.max()) for pair in target.pairs)
     edge = target.hold or math.sqrt(whole)
-    kept = math.exp(target.respond(LateNegative(target.scale, edge, target.min_scale)).log_ratio.min())
+    kept = math.exp(target.effect(LateNegative(target.scale, edge, target.min_scale)).log_ratio.min())
     return InfeasibleDesign(
         f"no schedule that stays at scale {target.min_scale:g} or above keeps {target.keep_variance:.4g} of the "
         "variance: any guidance above 1 shrinks a class that is narrower than the whole. For instance scale "
@@ -141,8 +142,8 @@ def _never_below_one(target: Target) -> InfeasibleDesign:
 
 def _infeasible(target: Target, closest: Schedule, shape: str) -> InfeasibleDesign:
     """What the closest schedule of that shape reaches."""
-    response = target.respond(closest)
-    kept = math.exp(float(response.log_ratio.min()))
+    effect = target.effect(closest)
+    kept = math.exp(float(effect.log_ratio.min()))
     asked = [
         f"{name}={value:g}"
         for name in ("keep_variance", "min_scale", "hold", "max_variance", "overshoot", "separation")
@@ -151,7 +152,7 @@ def _infeasible(target: Target, closest: Schedule, shape: str) -> InfeasibleDesi
     advice = "Lower min_scale or scale" if shape == "free" else "Try shape='free', lower min_scale or scale"
     return InfeasibleDesign(
         f"no {shape} schedule with scale {target.scale:g} was found that meets {', '.join(asked)}. The closest keeps "
-        f"{kept:.4g} of the variance with overshoot {response.overshoot.min():+.3f} to "
-        f"{response.overshoot.max():+.3f}. {advice}, or ask for no more than that",
+        f"{kept:.4g} of the variance with overshoot {effect.overshoot.min():+.3f} to "
+        f"{effect.overshoot.max():+.3f}. {advice}, or ask for no more than that",
         kept,
     )

@@ -16,13 +16,13 @@ from scipy.optimize import linprog
 from kdist import LateNegative, NegativeWindow, Piecewise, Schedule
 
 from ..integrate import Array
-from .target import TOLERANCE, Response, Target
+from .target import TOLERANCE, Effect, Target
 
 __all__ = ["free", "window"]
 
 KNOTS = 32  # of a free curve
 STEEPEST = 4.0  # swings (scale to min_scale) per unit of log sigma
-_STEP = 1e-4  # of the finite differences, in scale; the response is smooth, and its log linear for the ODE
+_STEP = 1e-4  # of the finite differences, in scale; the effect is smooth, and its log linear for the ODE
 _ROUNDS = 20
 _ELASTIC = 20.0  # price of a unit of shortfall: well above what a unit of variance buys, so requirements come first
 _RESOLUTION = 0.004  # of a window's upper edge, in log sigma: what three digits can tell
@@ -49,9 +49,9 @@ def window(target: Target, *, candidates: int = 8) -> Schedule:
     best: tuple[float, float, Schedule] | None = None
     for sigma_lo, after in options:
         schedule = _lowest_edge(target, sigma_lo, after, max(low, 1.1 * sigma_lo), ceiling)
-        response = target.respond(schedule)
-        missed = max(float(target.shortfalls(response).max()), TOLERANCE)
-        merit = target.merit(response) - (_SIMPLER if sigma_lo else 0)
+        effect = target.effect(schedule)
+        missed = max(float(target.shortfalls(effect).max()), TOLERANCE)
+        merit = target.merit(effect) - (_SIMPLER if sigma_lo else 0)
         if best is None or (-missed, merit) > best[:2]:
             best = (-missed, merit, schedule)
     assert best is not None
@@ -95,28 +95,28 @@ def free(target: Target, *, smoothness: float = 0.01) -> Schedule:
     """
     program = _Program(target, smoothness)
     scales = np.maximum(program.lower, 1.0)
-    response = target.respond(program.curve(scales))
+    effect = target.effect(program.curve(scales))
     radius = math.inf
     for _ in range(_ROUNDS):
-        jacobian = program.jacobian(scales, response)
+        jacobian = program.jacobian(scales, effect)
         while radius > 1e-3:
-            trial = program.solve(scales, response, jacobian, radius)
-            answer = target.respond(program.curve(trial))
+            trial = program.solve(scales, effect, jacobian, radius)
+            answer = target.effect(program.curve(trial))
             reach = float(np.abs(trial - scales).max())
             if target.shortfalls(answer).max() > TOLERANCE / 2:
                 # a curved requirement is missed by the straight step: aim again from there with the same slopes
                 again = program.solve(trial, answer, jacobian, reach / 4)
-                corrected = target.respond(program.curve(again))
+                corrected = target.effect(program.curve(again))
                 if program.score(again, corrected) > program.score(trial, answer):
                     trial, answer = again, corrected
-            gain = program.score(trial, answer) - program.score(scales, response)
+            gain = program.score(trial, answer) - program.score(scales, effect)
             if gain > 0:
                 break
             radius = min(radius, reach) / 2
         else:
             break
         settled = gain < 1e-4 and target.shortfalls(answer).max() <= TOLERANCE / 2
-        scales, response, radius = trial, answer, 2 * radius
+        scales, effect, radius = trial, answer, 2 * radius
         if settled:
             break
     return program.curve(np.round(scales, 6))
@@ -147,29 +147,28 @@ class _Program:
     def curve(self, scales: Array) -> Piecewise:
         return Piecewise(tuple(self.nodes), tuple(scales), "linear")
 
-    def score(self, scales: Array, response: Response) -> float:
+    def score(self, scales: Array, effect: Effect) -> float:
         """Merit, less the price of bends, and of the worst shortfall so that requirements come first."""
-        shortfall = max(0.0, float(self.target.shortfalls(response).max()))
+        shortfall = max(0.0, float(self.target.shortfalls(effect).max()))
         roughness = float(np.abs(self.bends @ scales).sum())
-        return self.target.merit(response) - self.smoothness * roughness - _ELASTIC * shortfall
+        return self.target.merit(effect) - self.smoothness * roughness - _ELASTIC * shortfall
 
-    def jacobian(self, scales: Array, response: Response) -> list[Response]:
-        """Change of the response per unit of scale at each node."""
-        changed = [self.target.respond(self.curve(scales + step)) for step in _STEP * np.eye(len(scales))]
+    def jacobian(self, scales: Array, effect: Effect) -> list[Effect]:
+        """Change of the effect per unit of scale at each node."""
+        changed = [self.target.effect(self.curve(scales + step)) for step in _STEP * np.eye(len(scales))]
         return [
-            Response((r.log_ratio - response.log_ratio) / _STEP, (r.overshoot - response.overshoot) / _STEP)
-            for r in changed
+            Effect((r.log_ratio - effect.log_ratio) / _STEP, (r.overshoot - effect.overshoot) / _STEP) for r in changed
         ]
 
-    def solve(self, scales: Array, response: Response, jacobian: list[Response], radius: float) -> Array:
+    def solve(self, scales: Array, effect: Effect, jacobian: list[Effect], radius: float) -> Array:
         """The node values that maximise the linearised score within ``radius`` of ``scales``."""
         nodes, bends = len(scales), len(self.bends)
-        # merit and shortfalls are affine in the response, so differences give their slopes
-        nothing = Response(0 * response.log_ratio, 0 * response.overshoot)
+        # merit and shortfalls are affine in the effect, so differences give their slopes
+        nothing = Effect(0 * effect.log_ratio, 0 * effect.overshoot)
         gradient = np.array([self.target.merit(column) for column in jacobian])
         base = self.target.shortfalls(nothing)
         slope = np.stack([self.target.shortfalls(column) - base for column in jacobian], 1)
-        bound = slope @ scales - self.target.shortfalls(response)
+        bound = slope @ scales - self.target.shortfalls(effect)
         # unknowns: node values, one slack for the worst shortfall, one for the size of each bend
         slack, sizes = -np.ones((len(slope), 1)), np.eye(bends)
         matrix = np.block(

@@ -21,6 +21,7 @@ from kdist import Constant, EarlyNegative, Schedule, guide
 from kdist.solvers import sample
 
 from ..gaussian.finite_steps import solver_noise
+from ..mean_shift import overshoot
 from ..mixture import GaussianMixtureDenoiser
 from .overlapping import InfeasibleDesign
 
@@ -28,7 +29,7 @@ __all__ = ["MixtureDesign", "design_on_mixture", "total_distortion"]
 
 SCALES, EARLY = (2.0, 3.0, 4.0, 5.0, 6.0), (0.0, 0.25, 0.5)
 SWITCHES = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)  # of the distance between neighbouring class means
-END, JUDGE = 0.02, 0.5  # likewise: where guidance ends, and how blurred the judge of accuracy sees
+END, BLUR = 0.02, 0.5  # likewise: where guidance ends, and how blurred the classes are told apart
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def design_on_mixture(
     @torch.no_grad()
     def run(schedule: Schedule) -> tuple[float, float, float]:
         guided = guide(mixture, schedule, uncond={"class_cond": mixture.num_classes})
-        return law.judge(sample(solver, guided, noise, sigmas, extra_args={"class_cond": classes}), classes)
+        return law.measure(sample(solver, guided, noise, sigmas, extra_args={"class_cond": classes}), classes)
 
     plain = run(Constant(1.0))
     candidates = [EarlyNegative(*numbers, sigma_end=end) for numbers in itertools.product(scales, switches, early)]
@@ -157,16 +158,16 @@ class _Law:
         distances = torch.cdist(self.means, self.means).fill_diagonal_(math.inf)
         self.gap = float(distances.min(1).values.median())
 
-    def judge(self, x: torch.Tensor, classes: torch.Tensor) -> tuple[float, float, float]:
+    def measure(self, x: torch.Tensor, classes: torch.Tensor) -> tuple[float, float, float]:
         """Trace ratio and overshoot, averaged over classes, and the share of ``x`` that is likeliest in its class."""
-        levels = torch.full((len(x),), JUDGE * self.gap, dtype=x.dtype)
+        levels = torch.full((len(x),), BLUR * self.gap, dtype=x.dtype)
         likely = torch.stack([self.mixture.log_prob(x, levels, c) for c in range(len(self.means))], 1)
         accuracy = float((likely.argmax(1) == classes).double().mean())
         ratios, overshoots = [], []
         for c, (mean, trace) in enumerate(zip(self.means, self.traces, strict=True)):
-            own, away = x[classes == c].flatten(1), mean - self.centre
+            own = x[classes == c].flatten(1)
             ratios.append(own.var(0).sum() / trace)
-            overshoots.append((own.mean(0) - mean) @ away / away.square().sum())
+            overshoots.append(overshoot(own.mean(0), mean, self.centre))
         return float(torch.stack(ratios).mean()), float(torch.stack(overshoots).mean()), accuracy
 
 

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from ..gaussian.finite_steps import Solver, solver_moments
 from ..gaussian.pair import GaussianPair, Moments, moments
 from ..integrate import Array, ScheduleLike
+from ..mean_shift import overshoot
 
-__all__ = ["TOLERANCE", "Response", "Target", "join"]
+__all__ = ["TOLERANCE", "Effect", "Target", "join"]
 
 TOLERANCE = 1e-4  # relative, in the variance ratio and in units of overshoot: what a certified design may miss by
 PRICE = 1.0  # of a unit of mean log-variance above what is asked, in units of overshoot
@@ -36,7 +37,7 @@ def join(pairs: Sequence[GaussianPair]) -> tuple[GaussianPair, npt.NDArray[np.in
 
 
 @dataclass(frozen=True)
-class Response:
+class Effect:
     """What a schedule does: log of the variance kept per direction (D,), overshoot per class (P,)."""
 
     log_ratio: Array
@@ -83,6 +84,8 @@ class Target:
         if self.overshoot is not None and self.separation is not None and self.separation > self.overshoot:
             raise ValueError(f"separation={self.separation} asks for more than overshoot={self.overshoot} allows")
         levels = self.sigmas
+        if self.solver is not None and levels is None:
+            raise ValueError("a design for a solver's finite steps needs its sigmas")
         if levels is not None and (len(levels) < 2 or not (np.diff(levels) < 0).all() or levels[-1] < 0):
             raise ValueError("sigmas must be at least two noise levels, strictly decreasing and not negative")
 
@@ -106,15 +109,16 @@ class Target:
         low, high = max(low, end), min(high, self.sigmas[0])
         return (low, high) if low < high else (0.5 * high, high)
 
-    def respond(self, schedule: ScheduleLike) -> Response:
+    def effect(self, schedule: ScheduleLike) -> Effect:
         """Predict ``schedule`` (with the solver, if the target names one)."""
         whole, owner = self._joined
         law = self._moments(schedule)
-        gap = whole.cond_mean - whole.uncond_mean
-        distance = np.bincount(owner, gap**2)
-        shift = np.bincount(owner, (law.mean - whole.cond_mean) * gap)
+        moved = [
+            overshoot(law.mean[own], whole.cond_mean[own], whole.uncond_mean[own])
+            for own in np.split(np.arange(len(owner)), np.flatnonzero(np.diff(owner)) + 1)
+        ]
         # a class whose mean is the global one has nowhere to overshoot to
-        return Response(np.log(law.var / self._unguided), shift / np.where(distance > 0, distance, 1))
+        return Effect(np.log(law.var / self._unguided), np.nan_to_num(moved, nan=0.0))
 
     def _moments(self, schedule: ScheduleLike) -> Moments:
         whole, _ = self._joined
@@ -124,21 +128,21 @@ class Target:
             return moments(whole, schedule, sigma_max=math.inf, noise=self.noise)
         return moments(whole, schedule, sigma_max=self.sigmas[0], sigma_min=self.sigmas[-1], noise=self.noise)
 
-    def merit(self, response: Response) -> float:
+    def merit(self, effect: Effect) -> float:
         """What is maximised: mean overshoot, less the mean log-variance over all directions."""
-        return float(response.overshoot.mean() - PRICE * response.log_ratio.mean())
+        return float(effect.overshoot.mean() - PRICE * effect.log_ratio.mean())
 
-    def shortfalls(self, response: Response) -> Array:
-        """(M,) by how much each requirement is missed (negative: met with room); linear in ``response``."""
-        parts = [math.log(self.keep_variance) - response.log_ratio]
+    def shortfalls(self, effect: Effect) -> Array:
+        """(M,) by how much each requirement is missed (negative: met with room); linear in ``effect``."""
+        parts = [math.log(self.keep_variance) - effect.log_ratio]
         if self.max_variance is not None:
-            parts.append(response.log_ratio - math.log(self.max_variance))
+            parts.append(effect.log_ratio - math.log(self.max_variance))
         if self.overshoot is not None:
-            parts.append(response.overshoot - self.overshoot)
+            parts.append(effect.overshoot - self.overshoot)
         if self.separation is not None:
-            parts.append(self.separation - response.overshoot)
+            parts.append(self.separation - effect.overshoot)
         return np.concatenate(parts)
 
     def met(self, schedule: ScheduleLike) -> bool:
         """Whether ``schedule`` meets every requirement to :data:`TOLERANCE`."""
-        return bool((self.shortfalls(self.respond(schedule)) <= TOLERANCE).all())
+        return bool((self.shortfalls(self.effect(schedule)) <= TOLERANCE).all())

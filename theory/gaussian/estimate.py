@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ..covariance import covariance
 from ..integrate import Array
 
 __all__ = ["ClassLaw", "class_and_pooled", "labelled"]
 
 _QUIET = 1e-3  # of the largest standard deviation: features below are taken as this wide
-_ESTIMATORS = {"ledoit_wolf": "LedoitWolf", "oas": "OAS"}
 
 
 @dataclass(frozen=True)
@@ -71,26 +71,13 @@ def class_and_pooled(features: Any, labels: Any, class_: Any, *, shrinkage: str 
     if len(own) == 1:
         raise ValueError(f"class {class_!r} has one sample; a variance needs at least 2")
     if shrinkage is None:
-        cond, pooled = (np.atleast_2d(np.cov(z, rowvar=False)) for z in (own, x))
-        return ClassLaw(own.mean(0), cond, x.mean(0), pooled)
-    if shrinkage not in _ESTIMATORS:
-        raise ValueError(f"shrinkage must be one of {', '.join(_ESTIMATORS)} or None; got {shrinkage!r}")
-    try:
-        import sklearn.covariance
-    except ImportError as error:
-        raise ImportError("shrinkage needs scikit-learn: pip install 'kdist[evals]', or shrinkage=None") from error
-    estimator = getattr(sklearn.covariance, _ESTIMATORS[shrinkage])
+        return ClassLaw(own.mean(0), covariance(own), x.mean(0), covariance(x))
     spread = x.std(0)
     if not spread.max() > 0:
         raise ValueError("features never vary: all rows are equal")
     spread = np.maximum(spread, _QUIET * spread.max())
-    pooled = _shrunk(estimator, x / spread) * np.outer(spread, spread)
+    pooled = covariance(x / spread, shrinkage) * np.outer(spread, spread)
     variances, vectors = np.linalg.eigh(pooled)
     root = vectors * np.sqrt(variances)
-    cond = _shrunk(estimator, own @ (vectors / np.sqrt(variances)))
+    cond = covariance(own @ (vectors / np.sqrt(variances)), shrinkage)
     return ClassLaw(own.mean(0), root @ cond @ root.T, x.mean(0), pooled)
-
-
-def _shrunk(estimator: Any, x: Array) -> Array:
-    """scikit-learn's shrunk covariance of (n, D) rows, with divisor n - 1 (it takes n)."""
-    return estimator().fit(x).covariance_ * (len(x) / (len(x) - 1))

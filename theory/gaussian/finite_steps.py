@@ -19,9 +19,8 @@ import torch
 from kdist.solvers import get_solver, sample
 
 from ..integrate import Array, ScheduleLike, scale_function
-from .distortion import Distortion, compare, distortion
-from .full import FullGaussianPair, FullMoments
-from .pair import GaussianPair, Moments, Pair
+from .pair import Moments, Pair
+from .summary import Distortion, compare, distortion
 
 __all__ = ["SolverShare", "affine_denoiser", "solver_moments", "solver_noise", "solver_share"]
 
@@ -37,20 +36,13 @@ _LAM_IS_ETA = ("dpmpp_2m_sde", "dpmpp_3m_sde")
 def affine_denoiser(pair: Pair, schedule: ScheduleLike) -> Denoiser:
     """The guided exact denoiser of ``pair`` as a k-diffusion model: ``model(x, sigma)``, x (N, d), sigma (N,) equal."""
     scale = scale_function(schedule)
-    laws: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = []
-    if isinstance(pair, GaussianPair):
-        for mean, var in ((pair.cond_mean, pair.cond_var), (pair.uncond_mean, pair.uncond_var)):
-            laws.append((torch.from_numpy(mean), torch.from_numpy(var), None))
-    elif isinstance(pair, FullGaussianPair):
-        for mean, cov in ((pair.cond_mean, pair.cond_cov), (pair.uncond_mean, pair.uncond_cov)):
-            variances, vectors = torch.linalg.eigh(torch.from_numpy(cov))
-            laws.append((torch.from_numpy(mean), variances, vectors))
-    else:
+    if not isinstance(pair, Pair):
         raise TypeError(f"pair must be a GaussianPair or a FullGaussianPair; got {type(pair).__name__}")
+    laws = [[None if part is None else torch.from_numpy(part) for part in law] for law in pair.laws()]
 
     def denoise(x: torch.Tensor, sigma: torch.Tensor, **_: Any) -> torch.Tensor:
         level = float(sigma.flatten()[0])
-        cond, uncond = (_posterior_mean(x, level**2, *law) for law in laws)
+        cond, uncond = (_posterior_mean(x, level**2, *law) for law in laws)  # type: ignore[arg-type]
         return uncond + float(scale(np.array([level]))[0]) * (cond - uncond)
 
     return denoise
@@ -68,27 +60,27 @@ def _posterior_mean(
 def solver_moments(
     pair: Pair,
     schedule: ScheduleLike,
-    sampler: Solver,
+    solver: Solver,
     sigmas: Sequence[float] | torch.Tensor,
     *,
     method: Literal["impulse", "monte_carlo"] = "impulse",
     samples: int = 100_000,
     seed: int = 0,
-    **sampler_options: Any,
+    **solver_options: Any,
 ) -> Moments:
     """Mean and variance of guided samples of ``pair`` that a k-diffusion solver draws over ``sigmas``.
 
     Args:
         pair: a :class:`GaussianPair`, or a :class:`FullGaussianPair` (then the answer is :class:`FullMoments`).
         schedule: a :class:`kdist.Schedule`, a scale, or any callable ``sigma -> scale``.
-        sampler: a function of ``k_diffusion.sampling``, its name (with or without ``sample_``), or one's own with the
+        solver: a function of ``k_diffusion.sampling``, its name (with or without ``sample_``), or one's own with the
             same signature, provided its noise comes through ``noise_sampler``.
         sigmas: (steps + 1,) decreasing noise levels; the start is ``x ~ N(0, sigmas[0]**2)``.
         method: ``impulse`` is exact. ``monte_carlo`` draws samples, for what is not affine (``dpm_adaptive``, whose
             steps depend on the samples; they are then shared by a batch) or hides its noise (``s_churn``). Its
             standard errors are ``sqrt(var / samples)`` for the mean and ``var * sqrt(2 / samples)`` for the variance.
         samples, seed: of the Monte Carlo run.
-        sampler_options: the solver's own (``eta``, ``s_noise``, ...).
+        solver_options: the solver's own (``eta``, ``s_noise``, ...).
 
     Noise over overlapping intervals of sigma (``dpmpp_sde`` draws it twice per step) is taken as increments of one
     Brownian path in sigma, as k-diffusion's ``BrownianTreeNoiseSampler`` draws it.
@@ -100,13 +92,13 @@ def solver_moments(
     levels = _levels(sigmas)
     model = affine_denoiser(pair, schedule)
     if method == "monte_carlo":
-        law = _monte_carlo(pair, model, sampler, levels, samples, seed, sampler_options)
+        law = _monte_carlo(pair, model, solver, levels, samples, seed, solver_options)
     elif method == "impulse":
-        law = _impulse(pair, model, sampler, levels, sampler_options)
+        law = _impulse(pair, model, solver, levels, solver_options)
     else:
         raise ValueError(f"method must be 'impulse' or 'monte_carlo'; got {method!r}")
     if not (np.isfinite(law.mean).all() and np.isfinite(law.var).all()):
-        raise ValueError(f"{_name(sampler)} over {len(levels) - 1} steps overflows on this pair and schedule")
+        raise ValueError(f"{_name(solver)} over {len(levels) - 1} steps overflows on this pair and schedule")
     return law
 
 
@@ -119,13 +111,13 @@ def _levels(sigmas: Sequence[float] | torch.Tensor) -> torch.Tensor:
     return levels
 
 
-def _name(sampler: Solver) -> str:
-    name = sampler if isinstance(sampler, str) else getattr(sampler, "__name__", repr(sampler))
+def _name(solver: Solver) -> str:
+    name = solver if isinstance(solver, str) else getattr(solver, "__name__", repr(solver))
     return name.removeprefix("sample_")
 
 
-def _impulse(pair: Pair, model: Denoiser, sampler: Solver, sigmas: torch.Tensor, options: dict[str, Any]) -> Moments:
-    name, parameters = _name(sampler), inspect.signature(get_solver(sampler)).parameters
+def _impulse(pair: Pair, model: Denoiser, solver: Solver, sigmas: torch.Tensor, options: dict[str, Any]) -> Moments:
+    name, parameters = _name(solver), inspect.signature(get_solver(solver)).parameters
     remedy = "use method='monte_carlo'"
     if name == "dpm_adaptive":
         raise ValueError(f"dpm_adaptive chooses its steps from the sample, so it is not affine: {remedy}")
@@ -145,11 +137,11 @@ def _impulse(pair: Pair, model: Denoiser, sampler: Solver, sigmas: torch.Tensor,
 
         extra: dict[str, Any] = {"noise_sampler": noise_sampler} if "noise_sampler" in parameters else {}
         with torch.random.fork_rng(devices=[]):  # some solvers draw noise even where they do not use it
-            return sample(sampler, model, start, sigmas, **options, **extra), intervals
+            return sample(solver, model, start, sigmas, **options, **extra), intervals
 
     d = len(pair.cond_mean)
     # directions that do not mix share one row; a full covariance needs a row for each
-    units = torch.eye(d).double() if isinstance(pair, FullGaussianPair) else torch.ones(1, d).double()
+    units = torch.eye(d).double() if pair.mixes else torch.ones(1, d).double()
     nothing = torch.zeros(1, d).double()
     _, intervals = run(nothing, lambda _: nothing)
 
@@ -177,11 +169,8 @@ def _impulse(pair: Pair, model: Denoiser, sampler: Solver, sigmas: torch.Tensor,
 
     share = torch.eye(1 + count).double()
     share[1:, 1:] = torch.from_numpy(_correlation(intervals))
-    if isinstance(pair, FullGaussianPair):
-        cov = torch.einsum("jk,jua,kub->ab", share, response, response).numpy()
-        return FullMoments(offset.numpy(), np.diag(cov).copy(), cov)
-    var = torch.einsum("jk,jd,kd->d", share, response[:, 0], response[:, 0])
-    return Moments(offset.numpy(), var.numpy())
+    spread = "jk,jua,kub->ab" if pair.mixes else "jk,jud,kud->d"
+    return pair.moments(offset.numpy(), torch.einsum(spread, share, response, response).numpy())
 
 
 def _correlation(intervals: list[tuple[float, float]]) -> Array:
@@ -195,7 +184,7 @@ def _correlation(intervals: list[tuple[float, float]]) -> Array:
 def _monte_carlo(
     pair: Pair,
     model: Denoiser,
-    sampler: Solver,
+    solver: Solver,
     sigmas: torch.Tensor,
     samples: int,
     seed: int,
@@ -204,25 +193,22 @@ def _monte_carlo(
     if samples < 2:
         raise ValueError(f"samples must be at least 2 for a variance; got {samples}")
     d = len(pair.cond_mean)
-    full = isinstance(pair, FullGaussianPair)
     block = max(2, _MONTE_CARLO_BLOCK // d)
     centre = torch.from_numpy(pair.cond_mean)  # sums about a point nearby lose no digits
-    first, second = torch.zeros(d).double(), torch.zeros((d, d) if full else (d,)).double()
+    first, second = torch.zeros(d).double(), torch.zeros((d, d) if pair.mixes else (d,)).double()
     with torch.random.fork_rng(devices=[]):  # the solvers draw from the global generator
         torch.manual_seed(seed)
         for done in range(0, samples, block):
             start = torch.randn(min(block, samples - done), d, dtype=torch.float64) * sigmas[0]
-            x = sample(sampler, model, start, sigmas, **options) - centre
+            x = sample(solver, model, start, sigmas, **options) - centre
             first += x.sum(0)
-            second += x.T @ x if full else (x**2).sum(0)
+            second += x.T @ x if pair.mixes else (x**2).sum(0)
     mean = first / samples
-    spread = (second - samples * (torch.outer(mean, mean) if full else mean**2)) / (samples - 1)
-    if full:
-        return FullMoments((centre + mean).numpy(), spread.diagonal().numpy().copy(), spread.numpy())
-    return Moments((centre + mean).numpy(), spread.numpy())
+    spread = (second - samples * (torch.outer(mean, mean) if pair.mixes else mean**2)) / (samples - 1)
+    return pair.moments((centre + mean).numpy(), spread.numpy())
 
 
-def solver_noise(sampler: Solver, **sampler_options: Any) -> float:
+def solver_noise(solver: Solver, **solver_options: Any) -> float:
     """The sampling noise ``lam`` that a k-diffusion solver has as its steps grow fine (0: ODE, 1: reverse SDE).
 
     ``eta**2`` for ancestral steps and ``dpmpp_sde``, ``eta`` for ``dpmpp_2m_sde`` and ``dpmpp_3m_sde``, else 0.
@@ -230,13 +216,13 @@ def solver_noise(sampler: Solver, **sampler_options: Any) -> float:
     Raises:
         ValueError: ``s_churn`` or ``s_noise`` that no ``lam`` stands for.
     """
-    if sampler_options.get("s_churn") or sampler_options.get("s_noise", 1) != 1:
+    if solver_options.get("s_churn") or solver_options.get("s_noise", 1) != 1:
         raise ValueError("s_churn > 0 and s_noise other than 1 leave the family that noise (lam) describes")
-    name = _name(sampler)
+    name = _name(solver)
     if name not in _LAM_IS_ETA_SQUARED + _LAM_IS_ETA:
         return 0.0
-    default = inspect.signature(get_solver(sampler)).parameters["eta"].default
-    eta = float(sampler_options.get("eta", default))
+    default = inspect.signature(get_solver(solver)).parameters["eta"].default
+    eta = float(solver_options.get("eta", default))
     return eta if name in _LAM_IS_ETA else eta**2
 
 
@@ -245,13 +231,13 @@ class SolverShare:
     """A class's variance ratio split into what guidance does and what the solver adds.
 
     Args:
-        sampler, steps: the run.
+        solver, steps: the run.
         total: distortion at these finite steps.
         exact: distortion at infinitely many steps of the same noise: guidance's part.
         unguided: the same run at scale 1: what the solver does without guidance.
     """
 
-    sampler: str
+    solver: str
     steps: int
     total: Distortion
     exact: Distortion
@@ -264,7 +250,7 @@ class SolverShare:
 
     def __str__(self) -> str:
         return (
-            f"at {self.steps} steps of {self.sampler} your variance ratio is {self.total.trace_ratio:.2f}, of which "
+            f"at {self.steps} steps of {self.solver} your variance ratio is {self.total.trace_ratio:.2f}, of which "
             f"{self.solver_part:+.2f} is the solver's (exact {self.exact.trace_ratio:.2f}; the solver without guidance "
             f"{self.unguided.trace_ratio:.2f})"
         )
@@ -273,11 +259,11 @@ class SolverShare:
 def solver_share(
     pair: Pair,
     schedule: ScheduleLike,
-    sampler: Solver,
+    solver: Solver,
     sigmas: Sequence[float] | torch.Tensor,
     *,
     noise: float | None = None,
-    **sampler_options: Any,
+    **solver_options: Any,
 ) -> SolverShare:
     """How much of the distortion at finite steps is guidance's and how much is the solver's.
 
@@ -289,12 +275,12 @@ def solver_share(
         ValueError: as :func:`solver_moments`, or a schedule undefined in between the solver's noise levels.
     """
     levels = _levels(sigmas)
-    lam = solver_noise(sampler, **sampler_options) if noise is None else noise
-    end = levels[levels > 0][-1] if _name(sampler) == "dpm_fast" else levels[-1]  # it never takes the step to 0
+    lam = solver_noise(solver, **solver_options) if noise is None else noise
+    end = levels[levels > 0][-1] if _name(solver) == "dpm_fast" else levels[-1]  # it never takes the step to 0
     return SolverShare(
-        _name(sampler),
+        _name(solver),
         len(levels) - 1,
-        compare(pair, solver_moments(pair, schedule, sampler, levels, **sampler_options)),
+        compare(pair, solver_moments(pair, schedule, solver, levels, **solver_options)),
         distortion(pair, schedule, sigma_max=float(levels[0]), sigma_min=float(end), noise=lam),
-        compare(pair, solver_moments(pair, 1.0, sampler, levels, **sampler_options)),
+        compare(pair, solver_moments(pair, 1.0, solver, levels, **solver_options)),
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.integrate import solve_ivp
@@ -21,7 +21,7 @@ from scipy.linalg import eigh
 
 from ..integrate import Array, ScheduleLike, run_limits, scale_function, split_log_range
 from .estimate import class_and_pooled
-from .pair import Moments, Pair
+from .pair import Law, Moments, Pair
 
 __all__ = ["FullGaussianPair", "FullMoments"]
 
@@ -56,6 +56,7 @@ class FullGaussianPair(Pair):
     cond_cov: Array
     uncond_mean: Array
     uncond_cov: Array
+    mixes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("cond_mean", "cond_cov", "uncond_mean", "uncond_cov"):
@@ -95,6 +96,13 @@ class FullGaussianPair(Pair):
         values, vectors = np.linalg.eigh(self.cond_cov - self.uncond_cov)
         raised = self.uncond_cov + (vectors * values.clip(0)) @ vectors.T
         return FullGaussianPair(self.cond_mean, self.cond_cov, self.uncond_mean, raised)
+
+    def laws(self) -> tuple[Law, Law]:
+        cond, uncond = np.linalg.eigh(self.cond_cov), np.linalg.eigh(self.uncond_cov)
+        return (self.cond_mean, *cond), (self.uncond_mean, *uncond)
+
+    def moments(self, mean: Array, spread: Array) -> FullMoments:
+        return FullMoments(mean, np.diag(spread).copy(), spread)
 
     def guided_moments(self, schedule: ScheduleLike, sigma_min: float, sigma_max: float, lam: float) -> FullMoments:
         kappa = (1 + lam) / 2
@@ -140,7 +148,7 @@ class FullGaussianPair(Pair):
             state = run.y[:, -1]
         root = np.sqrt(c + (sigma_min**2 if sigma_min else 0.0))
         cov = basis @ (root[:, None] * state[d:].reshape(d, d) * root) @ basis.T
-        return FullMoments(self.cond_mean + basis @ state[:d], np.diag(cov).copy(), (cov + cov.T) / 2)
+        return self.moments(self.cond_mean + basis @ state[:d], (cov + cov.T) / 2)
 
     def variance_ratio(self, law: Moments) -> Array:
         """Eigenvalues (d,) of ``C^-1 S``, increasing.

@@ -18,7 +18,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,11 +44,26 @@ class Moments:
     var: Array
 
 
-class Pair(ABC):
-    """A Gaussian class inside a Gaussian whole: what :func:`moments` and its kin ask of one."""
+Law = tuple[Array, Array, Array | None]
 
+
+class Pair(ABC):
+    """A Gaussian class inside a Gaussian whole: what :func:`moments` and its kin ask of one.
+
+    ``mixes`` says whether directions mix: a spread is then a covariance (d, d), else the variances (d,).
+    """
+
+    mixes: ClassVar[bool]
     cond_mean: Array
     uncond_mean: Array
+
+    @abstractmethod
+    def laws(self) -> tuple[Law, Law]:
+        """Class and whole as mean (d,), eigenvalues (d,) and eigenvectors in columns (d, d); None: the axes."""
+
+    @abstractmethod
+    def moments(self, mean: Array, spread: Array) -> Moments:
+        """The moments of a law of this kind."""
 
     @abstractmethod
     def guided_moments(self, schedule: ScheduleLike, sigma_min: float, sigma_max: float, lam: float) -> Moments:
@@ -86,6 +101,7 @@ class GaussianPair(Pair):
     uncond_mean: Array
     uncond_var: Array
     basis: Array | None = field(default=None, repr=False)
+    mixes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         names = ("cond_mean", "cond_var", "uncond_mean", "uncond_var")
@@ -175,6 +191,12 @@ class GaussianPair(Pair):
             np.einsum("di,ij,dj->d", basis, law.uncond_cov, basis, optimize=True),
             basis,
         )
+
+    def laws(self) -> tuple[Law, Law]:
+        return (self.cond_mean, self.cond_var, None), (self.uncond_mean, self.uncond_var, None)
+
+    def moments(self, mean: Array, spread: Array) -> Moments:
+        return Moments(mean, spread)
 
     def guided_moments(self, schedule: ScheduleLike, sigma_min: float, sigma_max: float, lam: float) -> Moments:
         quad = quadrature(

@@ -1,4 +1,4 @@
-"""The integration behind :mod:`.mixture`: equations M5 to M7 and M13, for many paths at once.
+"""The integration behind :mod:`.phases`: equations M5 to M7 and M13, for many paths at once.
 
 ``ell = log(Delta)`` runs downwards in Runge-Kutta steps that end where a schedule jumps; the takeover is located
 inside its step, and after it the closed form M7 holds. Arrays of overlaps ``m`` and ratios ``g = q / Delta`` have one
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import expit
 
 from ..integrate import ScheduleLike, scale_function, split_log_range
-from .potential import Array, bulk_state, own_log_density, positive
+from .rivals import Array, bulk_state, own_log_density, positive
 
 __all__ = ["Dynamics", "Grid", "Run", "integrate"]
 

@@ -2,7 +2,7 @@
 
 ``P = exp(alpha d)`` class centres ``N(0, I_d)``, classes ``N(centre, c I)``, ``d -> inf``. A guided sample of a class
 has overlap ``m`` with its centre and variance ``q`` per dimension; ``Delta = c + sigma**2``, ``g = q / Delta``. While
-the bulk of other classes rules the unconditional score (:mod:`.potential` says when), with ``lam`` the sampling noise,
+the bulk of other classes rules the unconditional score (:mod:`.rivals` says when), with ``lam`` the sampling noise,
 
     dm / dlog(Delta) = (1 + lam)/2 [(1 + w - w y) m - (1 + w)]                                                  (M5)
     dg / dlog(Delta) = [(1 + lam)(1 + w - w y) - 1] g - lam                                                     (M6)
@@ -26,7 +26,7 @@ import numpy as np
 
 from ..integrate import ScheduleLike
 from .path import Dynamics, Grid, integrate
-from .potential import Array, bulk_entropy_cost, own_log_density, positive
+from .rivals import Array, bulk_entropy_cost, own_log_density, positive
 
 __all__ = [
     "MeanField",

@@ -37,7 +37,7 @@ def run(mixture, schedule, per_class=100):
     noise = torch.randn(len(classes), 4, generator=torch.Generator().manual_seed(7), dtype=torch.float64) * LEVELS[0]
     guided = kdist.guide(mixture, schedule, uncond={"class_cond": 4})
     with torch.no_grad():
-        return _Law(mixture).judge(
+        return _Law(mixture).measure(
             sample("dpmpp_2m", guided, noise, LEVELS, extra_args={"class_cond": classes}), classes
         )
 
@@ -62,7 +62,7 @@ def test_the_law_is_that_of_the_data():
 def test_samples_of_the_mixture_are_judged_undistorted(mixture):
     classes = torch.arange(4).repeat_interleave(2000)
     x = mixture.sample(classes, generator=torch.Generator().manual_seed(0))
-    ratio, overshoot, accuracy = _Law(mixture).judge(x, classes)
+    ratio, overshoot, accuracy = _Law(mixture).measure(x, classes)
     # 8000 samples in 4 directions: 4 standard errors of a trace are 4 sqrt(2 / 32000), of a mean 4 * 0.3 / 1.7 / 89
     assert abs(ratio - 1) < 4 * math.sqrt(2 / 32_000)
     assert abs(overshoot) < 4 * SPREAD / math.sqrt(3) / math.sqrt(8000)

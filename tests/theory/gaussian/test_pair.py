@@ -286,7 +286,7 @@ def test_few_samples_still_give_a_class_inside_the_whole(shrinkage):
         ({"labels": [0, 0, 1]}, "one for each row"),
         ({"features": [[0.0, 1], [1, math.nan], [2, 2], [0, 3], [1, 1]]}, "first is row 1"),
         ({"features": [1.0, 2, 3, 4, 5]}, "must be \\(N, ...\\)"),
-        ({"shrinkage": "magic"}, "ledoit_wolf, oas"),
+        ({"shrinkage": "magic"}, "'ledoit_wolf', 'oas'"),
     ],
 )
 def test_bad_data(change, message):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..integrate import Array, ScheduleLike
+from ..mean_shift import overshoot
 from .pair import Moments, Pair, moments
 
 __all__ = ["Distortion", "compare", "distortion"]
@@ -66,14 +67,12 @@ def distortion(
 
 def compare(pair: Pair, law: Moments) -> Distortion:
     """Any predicted or measured ``law`` of ``pair``'s class beside the class itself."""
-    shift, gap = law.mean - pair.cond_mean, pair.cond_mean - pair.uncond_mean
-    distance = float(gap @ gap)
     ratio = pair.variance_ratio(law)
     return Distortion(
         law.mean,
         law.var,
-        float(shift @ gap) / distance if distance else float("nan"),
-        float(np.linalg.norm(shift)),
+        float(overshoot(law.mean, pair.cond_mean, pair.uncond_mean)),
+        float(np.linalg.norm(law.mean - pair.cond_mean)),
         float(law.var.sum()) / pair.total_variance,
         float(np.log(ratio).sum()),
         ratio,
