@@ -14,19 +14,24 @@ from typing import Any, Literal
 
 import torch
 
+from .classifier import load_digits_classifier as load_classifier
+
 __all__ = [
+    "CLASS_NAMES",
     "MODEL_PATH",
     "NUM_CLASSES",
     "SIGMA_MAX",
     "SIGMA_MIN",
     "UNCOND",
     "WEAK_MODEL_PATH",
+    "load_classifier",
     "load_data",
     "load_model",
     "sigmas",
 ]
 
-NUM_CLASSES = 10
+CLASS_NAMES = tuple("0123456789")
+NUM_CLASSES = len(CLASS_NAMES)
 UNCOND = NUM_CLASSES
 # at 8x8 pixels, 20 is all noise: class means lie within a fifth of it
 SIGMA_MIN, SIGMA_MAX = 0.02, 20.0

@@ -1,0 +1,66 @@
+"""The second shipped example: Fashion-MNIST and a class-conditional k-diffusion model of it.
+
+Images are (N, 1, 28, 28) float32 in [-1, 1]; labels 0..9 (:data:`CLASS_NAMES`); ``class_cond`` = 10 (:data:`UNCOND`)
+is the unconditional class. The network is k-diffusion's ``image_v1``, trained by ``scripts/training/fashion.py``; its
+safetensors file carries the k-diffusion config in its metadata, so that k-diffusion's own tools load it too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from .classifier import FashionClassifier, load_classifier
+from .conditional import ClassConditional, one_hot
+from .data import CLASS_NAMES, FOLDER_VARIABLE, load_data
+
+__all__ = [
+    "CLASS_NAMES",
+    "FOLDER_VARIABLE",
+    "MODEL_PATH",
+    "NUM_CLASSES",
+    "SIGMA_MAX",
+    "SIGMA_MIN",
+    "UNCOND",
+    "WEAK_MODEL_PATH",
+    "ClassConditional",
+    "FashionClassifier",
+    "load_classifier",
+    "load_data",
+    "load_model",
+    "one_hot",
+    "sigmas",
+]
+
+NUM_CLASSES = len(CLASS_NAMES)
+UNCOND = NUM_CLASSES
+SIGMA_MIN, SIGMA_MAX = 0.02, 80.0
+MODEL_PATH = Path(__file__).parent / "model.safetensors"
+# the same network early in its training: the weak model of autoguidance
+WEAK_MODEL_PATH = MODEL_PATH.with_name("weak.safetensors")
+
+
+def load_model(path: str | Path = MODEL_PATH, *, device: str | torch.device = "cpu") -> ClassConditional:
+    """A k-diffusion denoiser ``model(x, sigma, class_cond=...)`` in eval mode, float32.
+
+    Args:
+        path: a safetensors file as ``scripts/training/fashion.py`` writes it (config in its metadata).
+        device: where to put it.
+
+    Raises:
+        FileNotFoundError: no file at ``path``.
+        ImportError: k-diffusion or safetensors is missing.
+    """
+    from ..checkpoints import load_checkpoint
+
+    return ClassConditional(load_checkpoint(path, device=device), NUM_CLASSES).to(device).eval()
+
+
+def sigmas(steps: int = 20) -> torch.Tensor:
+    """Karras noise levels from :data:`SIGMA_MAX` to :data:`SIGMA_MIN` and 0: (steps + 1,) float32."""
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1; got {steps}")
+    rho, ramp = 7.0, torch.linspace(0, 1, steps, dtype=torch.float64)
+    levels = (SIGMA_MAX ** (1 / rho) + ramp * (SIGMA_MIN ** (1 / rho) - SIGMA_MAX ** (1 / rho))) ** rho
+    return torch.cat([levels, levels.new_zeros(1)]).float()
