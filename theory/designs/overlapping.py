@@ -19,23 +19,25 @@ from kdist import Constant, LateNegative, Schedule
 
 from ..gaussian.finite_steps import Solver
 from ..gaussian.pair import GaussianPair
-from .search import free, window
+from .curves import free
 from .target import Target
+from .windows import Found, window
 
 __all__ = ["InfeasibleDesign", "design"]
 
 
 class InfeasibleDesign(ValueError):
-    """No schedule of the asked-for shape meets the target; the message says what is reachable.
+    """No schedule of the asked-for shape was found that meets the target; the message says what is reachable.
 
     Args:
         message: what was asked and what is reachable.
         reachable: the largest ``keep_variance`` found for that scale and minimum scale.
+        proven: whether it is proven that there is none; else none was found.
     """
 
-    def __init__(self, message: str, reachable: float) -> None:
+    def __init__(self, message: str, reachable: float, *, proven: bool = False) -> None:
         super().__init__(message)
-        self.reachable = reachable
+        self.reachable, self.proven = reachable, proven
 
 
 def design(
@@ -75,7 +77,7 @@ def design(
         overshoot: largest overshoot of any class (see :class:`kdist.theory.Distortion`).
         separation: smallest overshoot wanted of every class.
         max_variance: largest ratio of guided to unguided variance in any direction.
-        smoothness: ``free`` only: price of a bend, in units of overshoot (:func:`kdist.theory.designs.search.free`).
+        smoothness: ``free`` only: price of a bend, in units of overshoot (:func:`kdist.theory.designs.curves.free`).
         solver: name or function of a k-diffusion solver: design for its finite steps over ``sigmas``.
         solver_options: the solver's own (``eta``, ...).
 
@@ -83,7 +85,8 @@ def design(
         A :class:`kdist.Schedule`, certified.
 
     Raises:
-        InfeasibleDesign: nothing of that shape meets the target; ``reachable`` says how much variance can be kept.
+        InfeasibleDesign: nothing of that shape was found that meets the target; ``reachable`` says how much variance
+            can be kept, ``proven`` whether there is a proof (windows of the ODE that only variance limits).
         ValueError: arguments out of range, or that do not go together.
         TypeError: something other than Gaussian pairs that share their eigenvectors.
     """
@@ -113,10 +116,10 @@ def design(
         raise _never_below_one(target)
     if target.min_scale == target.scale:
         raise ValueError(f"min_scale equals scale ({scale:g}): nothing is left to design")
-    schedule = window(target) if shape == "window" else free(target, smoothness=smoothness)
-    if not target.met(schedule):
-        raise _infeasible(target, schedule, shape)
-    return schedule
+    found = window(target) if shape == "window" else Found(free(target, smoothness=smoothness))
+    if not target.met(found.schedule):
+        raise _infeasible(target, found, shape)
+    return found.schedule
 
 
 def _check_shape(shape: str, smoothness: float) -> None:
@@ -137,12 +140,13 @@ def _never_below_one(target: Target) -> InfeasibleDesign:
         f"{target.scale:g} down to sigma {edge:.3g} and {target.min_scale:g} below keeps {kept:.4g}. Allow a min_scale "
         "below 1 (at 0 guidance is turned off late, and the class widens again), or a keep_variance below 1",
         kept,
+        proven=True,
     )
 
 
-def _infeasible(target: Target, closest: Schedule, shape: str) -> InfeasibleDesign:
+def _infeasible(target: Target, closest: Found, shape: str) -> InfeasibleDesign:
     """What the closest schedule of that shape reaches."""
-    effect = target.effect(closest)
+    effect = target.effect(closest.schedule)
     kept = math.exp(float(effect.log_ratio.min()))
     asked = [
         f"{name}={value:g}"
@@ -151,8 +155,10 @@ def _infeasible(target: Target, closest: Schedule, shape: str) -> InfeasibleDesi
     ]
     advice = "Lower min_scale or scale" if shape == "free" else "Try shape='free', lower min_scale or scale"
     return InfeasibleDesign(
-        f"no {shape} schedule with scale {target.scale:g} was found that meets {', '.join(asked)}. The closest keeps "
+        f"no {shape} schedule with scale {target.scale:g} {'exists' if closest.proven else 'was found'} that meets "
+        f"{', '.join(asked)}. The closest seen keeps "
         f"{kept:.4g} of the variance with overshoot {effect.overshoot.min():+.3f} to "
         f"{effect.overshoot.max():+.3f}. {advice}, or ask for no more than that",
         kept,
+        proven=closest.proven,
     )

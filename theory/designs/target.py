@@ -89,6 +89,11 @@ class Target:
         if levels is not None and (len(levels) < 2 or not (np.diff(levels) < 0).all() or levels[-1] < 0):
             raise ValueError("sigmas must be at least two noise levels, strictly decreasing and not negative")
 
+    @property
+    def whole(self) -> GaussianPair:
+        """All directions of all classes."""
+        return self._joined[0]
+
     @cached_property
     def _joined(self) -> tuple[GaussianPair, npt.NDArray[np.intp]]:
         return join(self.pairs)
@@ -100,7 +105,7 @@ class Target:
     @cached_property
     def range(self) -> tuple[float, float]:
         """Sigmas (low, high) between which a schedule matters: the run's own, or where the kernels live."""
-        whole, _ = self._joined
+        whole = self.whole
         low = 0.03 * math.sqrt(min(whole.cond_var.min(), whole.uncond_var.min()))
         high = 30 * math.sqrt(max(whole.cond_var.max(), whole.uncond_var.max()))
         if self.sigmas is None:
@@ -121,7 +126,7 @@ class Target:
         return Effect(np.log(law.var / self._unguided), np.nan_to_num(moved, nan=0.0))
 
     def _moments(self, schedule: ScheduleLike) -> Moments:
-        whole, _ = self._joined
+        whole = self.whole
         if self.solver is not None and self.sigmas is not None:
             return solver_moments(whole, schedule, self.solver, self.sigmas, **self.solver_options)
         if self.sigmas is None:

@@ -1,4 +1,4 @@
-"""The two shapes of a designed schedule: a window of few numbers, and a free curve over log sigma.
+"""A designed schedule of free shape: a curve over log sigma.
 
 For the ODE the log-variance of every direction is linear in the weight, ``log V/c = - int w k dt`` (docs/theory.md,
 equation 4), so the free curve is a linear program. Sampling noise, overshoot bounds and real solvers bend it; then the
@@ -7,83 +7,23 @@ program is solved again about its last solution until it settles (sequential lin
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
 from scipy.optimize import linprog
 
-from kdist import LateNegative, NegativeWindow, Piecewise, Schedule
+from kdist import Piecewise, Schedule
 
 from ..integrate import Array
 from .target import TOLERANCE, Effect, Target
 
-__all__ = ["free", "window"]
+__all__ = ["free"]
 
 KNOTS = 32  # of a free curve
 STEEPEST = 4.0  # swings (scale to min_scale) per unit of log sigma
 _STEP = 1e-4  # of the finite differences, in scale; the effect is smooth, and its log linear for the ODE
 _ROUNDS = 20
 _ELASTIC = 20.0  # price of a unit of shortfall: well above what a unit of variance buys, so requirements come first
-_RESOLUTION = 0.004  # of a window's upper edge, in log sigma: what three digits can tell
-_SIMPLER = 0.01  # merit that a window with more numbers must add
-
-
-def window(target: Target, *, candidates: int = 8) -> Schedule:
-    """The best :class:`LateNegative` or :class:`NegativeWindow` with ``min_scale`` inside, in three digits.
-
-    For every lower edge (none, or one of ``candidates``) and each scale after it (1, or the early scale again) the
-    lowest upper edge that keeps the variance is found, by bisection or, for a solver, among its levels: the lower it
-    is, the longer the push. Returned is the one of highest merit among those that meet the target; where none does,
-    the one that comes closest.
-    """
-    low, high = target.range
-    ceiling = high if target.hold is None else min(high, target.hold)
-    options: list[tuple[float, float | None]] = [(0.0, None)]
-    afters = sorted({max(1.0, target.min_scale), target.scale})
-    edges = np.geomspace(2 * low, ceiling / 1.1, candidates)[:-1] if ceiling > 2.2 * low else np.array([])
-    if target.solver is not None:  # windows that differ between its noise levels are the same to it
-        edges = np.array([s for s in target.sigmas or () if low <= s < ceiling / 1.1])
-        edges = edges[:: max(1, len(edges) // candidates)]
-    options += [(_round(float(edge)), after) for edge in edges for after in afters]
-    best: tuple[float, float, Schedule] | None = None
-    for sigma_lo, after in options:
-        schedule = _lowest_edge(target, sigma_lo, after, max(low, 1.1 * sigma_lo), ceiling)
-        effect = target.effect(schedule)
-        missed = max(float(target.shortfalls(effect).max()), TOLERANCE)
-        merit = target.merit(effect) - (_SIMPLER if sigma_lo else 0)
-        if best is None or (-missed, merit) > best[:2]:
-            best = (-missed, merit, schedule)
-    assert best is not None
-    return best[2]
-
-
-def _lowest_edge(target: Target, sigma_lo: float, after: float | None, low: float, high: float) -> Schedule:
-    def build(sigma_hi: float) -> Schedule:
-        if not sigma_lo:
-            return LateNegative(target.scale, sigma_hi, target.min_scale)
-        return NegativeWindow(target.scale, sigma_lo, sigma_hi, target.min_scale, after)
-
-    # what a lower edge makes worse; separation and widening it makes better
-    needed = dataclasses.replace(target, separation=None, max_variance=None)
-    if target.solver is not None:  # few levels, and coarse steps need not answer in order: try them one by one
-        levels = sorted(_round(s) for s in target.sigmas or () if low <= s <= high)
-        return next((build(s) for s in levels if needed.met(build(s))), build(_round(high, up=False)))
-    edges = np.geomspace(low, high, max(2, math.ceil(math.log(high / low) / _RESOLUTION)))
-    first, last = 0, len(edges) - 1
-    if not needed.met(build(_round(high, up=False))):
-        return build(_round(high, up=False))
-    while last > first:
-        middle = (first + last) // 2
-        first, last = (first, middle) if needed.met(build(_round(edges[middle]))) else (middle + 1, last)
-    return build(_round(edges[last], up=last < len(edges) - 1))
-
-
-def _round(sigma: float, *, up: bool = True) -> float:
-    """Three significant digits."""
-    unit = 10.0 ** (math.floor(math.log10(sigma)) - 2)
-    digits = math.ceil(sigma / unit - 1e-9) if up else math.floor(sigma / unit + 1e-9)
-    return float(f"{digits * unit:.3g}")
 
 
 def free(target: Target, *, smoothness: float = 0.01) -> Schedule:
