@@ -4,70 +4,29 @@
     x = K.sampling.sample_dpmpp_2m(guided, noise, sigmas, extra_args={"class_cond": y})
 
 Scales are k-diffusion's ``cond_scale`` everywhere: 1 conditional, 0 unconditional (the papers' ``w`` is scale - 1).
+The names stand in :mod:`kdist.public`. They are loaded, and torch with them, when the first one is used, so that the
+command line answers ``--help`` at once.
 """
 
-from .checkpoints import load_checkpoint
-from .composed import ComposedDenoiser
-from .guided import CFGDenoiser, GuidedDenoiser, guide
-from .schedules import (
-    Beta,
-    Clip,
-    Constant,
-    EarlyNegative,
-    Exponential,
-    Interval,
-    LateNegative,
-    LinearInVariance,
-    NegativeWindow,
-    PerClass,
-    PerRow,
-    Piecewise,
-    Product,
-    Ramp,
-    Schedule,
-    Sum,
-    Then,
-    Triangle,
-    from_dict,
-    from_json,
-    parse,
-    progress_to_sigma,
-    scale_to_weight,
-    sigma_to_progress,
-    weight_to_scale,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"  # the only place; pyproject.toml reads it from here
 
-__all__ = [
-    "Beta",
-    "CFGDenoiser",
-    "Clip",
-    "ComposedDenoiser",
-    "Constant",
-    "EarlyNegative",
-    "Exponential",
-    "GuidedDenoiser",
-    "Interval",
-    "LateNegative",
-    "LinearInVariance",
-    "NegativeWindow",
-    "PerClass",
-    "PerRow",
-    "Piecewise",
-    "Product",
-    "Ramp",
-    "Schedule",
-    "Sum",
-    "Then",
-    "Triangle",
-    "from_dict",
-    "from_json",
-    "guide",
-    "load_checkpoint",
-    "parse",
-    "progress_to_sigma",
-    "scale_to_weight",
-    "sigma_to_progress",
-    "weight_to_scale",
-]
+if TYPE_CHECKING:
+    from .public import *
+    from .public import __all__ as __all__
+else:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        public = import_module(".public", __name__)  # not `from . import`, which would first ask here for the name
+        globals().update({known: getattr(public, known) for known in ("__all__", *public.__all__)})
+        try:
+            return globals()[name]
+        except KeyError:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__")})

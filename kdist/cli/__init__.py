@@ -1,122 +1,57 @@
-"""The ``kdist`` command. Commands import what they need when they run; this file only names them and their options."""
+"""The ``kdist`` command: what a user sees of errors, interruption and missing packages is decided here.
+
+Standard library only, so that ``main`` is in charge from the first moment; :mod:`.app` has the commands.
+"""
 
 from __future__ import annotations
 
 import os
-import shlex
+import signal
 import sys
-from pathlib import Path
-from typing import Annotated
+from types import FrameType
 
-import typer
+__all__ = ["main"]
 
-from ..files import prepare_output
-from .compare import compare_command, measure_command
-from .design_early import design_early_command
-from .features import features
-from .predict import design_command, predict
+INTERRUPTED = "interrupted; what was finished is kept; the same command goes on"
 
-__all__ = ["app", "main", "prepare_output"]
-
-app = typer.Typer(
-    help="Classifier-free guidance that keeps the diversity of each class.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
-
-@app.callback()
-def _root() -> None:
-    """Classifier-free guidance that keeps the diversity of each class: predict, design, sample, measure."""
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="folder for the report, its picture and results.json")] = Path("kdist-demo"),
-    schedule: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="a schedule to compare, repeatable: a scale, 'late-negative:scale=3,sigma_switch=1', a .json"
-        ),
-    ] = None,
-    solver: Annotated[str, typer.Option(help="a k-diffusion solver")] = "dpmpp_2m",
-    steps: Annotated[int | None, typer.Option(help="solver steps  [default: 20; 10 with --quick]", min=1)] = None,
-    per_class: Annotated[
-        int | None, typer.Option(help="samples of each digit  [default: 50; 15 with --quick]", min=2)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="of the noise")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    quick: Annotated[bool, typer.Option("--quick", help="fewer samples and steps: a look in a few seconds")] = False,
-) -> None:
-    """Compare guidance schedules on the shipped digits model: table, results.json, report.html.
-
-    Example: kdist demo --schedule 1 --schedule 3 --schedule late-negative:scale=3,sigma_switch=1 --out my-demo
-    """
-    # compiling k-diffusion's small functions would take longer than the whole demo; set before it is imported
-    os.environ.setdefault("K_DIFFUSION_USE_COMPILE", "0")
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    from .. import digits, schedules
-    from ..compat import import_k_diffusion, pick_device, repair_torchvision
-    from ..demo import DEFAULT_SCHEDULES, report, run_demo
-    from ..demo.run import network_calls
-    from ..solvers import get_solver
-
-    console = Console()
-    chosen = tuple(schedules.parse(text) for text in schedule) if schedule else DEFAULT_SCHEDULES
-    steps = steps or (10 if quick else 20)
-    per_class = per_class or (15 if quick else 50)
-    device = pick_device(device)
-    prepare_output(out)
-    if repair_torchvision():
-        console.print(
-            "torchvision does not fit this torch build; declared what k-diffusion's import needs", style="dim"
-        )
-    import_k_diffusion()
-    get_solver(solver)
-
-    columns = (TextColumn("{task.description:<34.34}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("sampling", total=network_calls(chosen, solver, digits.sigmas(steps)))
-        outcomes = run_demo(
-            chosen,
-            per_class=per_class,
-            solver=solver,
-            steps=steps,
-            seed=seed,
-            device=device,
-            resamples=49 if quick else 199,
-            progress=lambda name, calls: bar.update(task, advance=calls, description=name),
-        )
-        bar.update(task, description="done")
-    settings = {"per_class": per_class, "solver": solver, "steps": steps, "seed": seed, "device": device}
-    report.write_json(out / "results.json", outcomes, settings)
-    report.write_html(out / "report.html", outcomes, settings, command=shlex.join(["kdist", *sys.argv[1:]]))
-    report.write_picture(out / "trade_off.png", outcomes)
-    console.print(report.table(outcomes))
-    for name, note in report.NOTES.items():
-        console.print(f"[bold]{name}[/bold]: {note}", style="dim", highlight=False)
-    console.print(f"\n{report.summary(outcomes)}", highlight=False)
-    console.print(f"pictures and samples: {out / 'report.html'}   all numbers: {out / 'results.json'}", highlight=False)
-
-
-app.command("predict")(predict)
-app.command("design")(design_command)
-app.command("design-early")(design_early_command)
-app.command("features")(features)
-app.command("measure")(measure_command)
-app.command("compare")(compare_command)
+_EXTRA = {"demo": "all", "design-early": "all"}  # of each command; the others need "evals"
+_interrupted = False
 
 
 def main() -> None:
-    """Entry point: bad input is one line on stderr and exit code 2."""
+    """Entry point: bad input or a missing package is one line on stderr and exit code 2, Ctrl-C one line and 130."""
+    signal.signal(signal.SIGINT, _interrupt)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter must not lose a finished run
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
-    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        if os.environ.get("KDIST_DEBUG"):
-            raise
-        typer.echo(f"kdist: error: {error}  (KDIST_DEBUG=1 shows where)", err=True)
-        sys.exit(2)
+        from .app import app
+
+        app(prog_name="kdist")
+    except BaseException as error:
+        if _interrupted:  # whatever became of it on its way: libraries turn it into errors of their own
+            _stop(INTERRUPTED, 130)
+        if isinstance(error, (ValueError, TypeError, OSError, ImportError, ArithmeticError, MemoryError)):
+            if os.environ.get("KDIST_DEBUG"):
+                raise
+            _stop(f"error: {_in_one_line(error)}  (KDIST_DEBUG=1 shows where)", 2)
+        raise
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _interrupted
+    _interrupted = True
+    raise KeyboardInterrupt
+
+
+def _stop(message: str, code: int) -> None:
+    print(f"kdist: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _in_one_line(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("kdist"):
+        command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        extra = _EXTRA.get(command, "evals")
+        return f"{f'kdist {command}'.strip()} needs {error.name}, which is missing; pip install 'kdist[{extra}]'"
+    return " ".join(str(error).split()) or type(error).__name__

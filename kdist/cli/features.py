@@ -15,7 +15,10 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["features", "parse_limits"]
+from ..files import cache_folder, prepare_output
+from .options import AllowUnknownWeights, Device, MaxBad, Weights, first_process, value_limits
+
+__all__ = ["features"]
 
 
 class Resize(str, Enum):
@@ -48,11 +51,9 @@ def features(
         ),
     ] = "inception",
     labels: Annotated[Path | None, typer.Option(help="label file of a folder or zip: .csv, .tsv or .json")] = None,
-    weights: Annotated[str | None, typer.Option(help="weight file; folder or hub name for dinov2")] = None,
-    allow_unknown_weights: Annotated[
-        bool, typer.Option("--allow-unknown-weights", help="accept weights with another SHA-256 than the published")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    weights: Weights = None,
+    allow_unknown_weights: AllowUnknownWeights = False,
+    device: Device = "auto",
     resize: Annotated[Resize, typer.Option(help="pil (clean-fid's) or torch (on the device)")] = Resize.pil,
     size: Annotated[int | None, typer.Option(help="resize first; for pixels, TorchScript and module:name")] = None,
     value_range: Annotated[
@@ -65,7 +66,7 @@ def features(
     batch_size: Annotated[int, typer.Option(help="images per network call")] = 64,
     shard_size: Annotated[int, typer.Option(help="images per shard, the most that a killed run loses")] = 256,
     workers: Annotated[int | None, typer.Option(help="reading threads  [default: cores, at most 8]")] = None,
-    max_bad: Annotated[int, typer.Option(help="unreadable images that are set aside before the run stops")] = 10,
+    max_bad: MaxBad = 10,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress bar")] = False,
 ) -> None:
     """Extract features of labelled images; an interrupted run goes on where it stopped.
@@ -78,14 +79,13 @@ def features(
     from kdist.evals.features.extraction import extract
     from kdist.evals.features.feature_set import check_path
     from kdist.evals.sources import as_source
-    from kdist.files import cache_folder
 
     check_path(out)  # before any work
-    limits = None if value_range is None else parse_limits(value_range)
+    prepare_output(out.parent)
     images = as_source(
         _load_object(source, "source", call=True),
         labels=labels,
-        value_range=limits,
+        value_range=value_limits(value_range),
         layout=None if layout is None else layout.value,
     )
     network = build_extractor(
@@ -106,7 +106,7 @@ def features(
         max_bad=max_bad,
         progress=not quiet,
     )
-    if os.environ.get("RANK", "0") != "0":
+    if not first_process():
         return
     result.save(out)
     for entry in result.bad:
@@ -121,19 +121,6 @@ def features(
         f"{out}: {len(result)} images in {len(set(result.y.tolist()))} classes, {result.x.shape[1]} features "
         f"({network.name}); {len(result.bad)} set aside"
     )
-
-
-def parse_limits(text: str) -> tuple[float, float]:
-    """``"-1,1"``, the value of ``--value-range``, as (-1.0, 1.0).
-
-    Raises:
-        ValueError: not two numbers.
-    """
-    try:
-        lo, hi = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise ValueError(f"--value-range must be two numbers, black,white (for example -1,1); got {text!r}") from error
-    return lo, hi
 
 
 def _load_object(text: str, what: str, *, call: bool = False) -> Any:

@@ -70,10 +70,10 @@ def _each(text: str, values: Sequence[Any], **others: Any) -> tuple[Setting, ...
 
 def designed_on_pairs(unguided: tuple[float, float], steps: int) -> dict[str, Any]:
     """What ``kdist design --scale 3 --keep-variance 0.95`` gives; it asks for neither argument."""
-    from kdist.cli.predict import Wider, load_pairs
+    from kdist.cli.runs import GaussianRun
     from kdist.theory import design
 
-    pairs, _ = load_pairs(None, None, Wider.cap)
+    pairs, _ = GaussianRun().pairs()
     return {"schedule": str(design(list(pairs.values()), 3.0, sigmas=[80.0, 0.0], keep_variance=0.95))}
 
 

@@ -157,8 +157,12 @@ def test_other_processes_write_nothing(run, tmp_path, monkeypatch):
     for name, seed in (("real.npz", 0), ("fake.npz", 1)):
         write_features(tmp_path / name, seed=seed)
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert run("measure", "real.npz", "fake.npz", "--quick", "--out", "out").exit_code == 0
     assert not list((tmp_path / "out").iterdir())
+    monkeypatch.delenv("WORLD_SIZE")  # a RANK left over in the environment: there is one process, and it writes
+    assert run("measure", "real.npz", "fake.npz", "--quick", "--out", "out").exit_code == 0
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------

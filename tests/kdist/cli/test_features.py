@@ -77,7 +77,6 @@ def test_python_objects_by_name(run, tmp_path):
         (["images", "-o", "f.npz", "-e", "nothing"], "extractor must be one of"),
         (["images", "-o", "f.npz", "-e", "pixels", "--value-range", "1"], "must be two numbers"),
         (["images", "-o", "f.npz", "-e", "pixels", "--labels", "l.csv"], "labels: no file at l.csv"),
-        (["images", "-o", "f.npz", "-e", "pixels", "--max-bad", "-1"], "max_bad must be at least 0"),
         (["no.such:thing", "-o", "f.npz", "-e", "pixels"], "cannot import 'no.such:thing'"),
         (["images", "-o", "f.npz", "-e", "inception", "--weights", "w.pt"], "weights: no file at w.pt"),
     ],
@@ -88,6 +87,10 @@ def test_bad_input(run, folder, arguments, message):
     assert message in str(result.exception)
 
 
+def test_wrong_usage_is_exit_code_2(run, folder):
+    assert run(folder, "-o", "f.npz", "-e", "pixels", "--max-bad", "-1").exit_code == 2
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")
 def test_cuda_absent(run, folder):
     result = run(folder, "-o", "f.npz", "-e", "pixels", "--device", "cuda")
@@ -95,6 +98,18 @@ def test_cuda_absent(run, folder):
 
 
 def test_other_processes_write_nothing(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("kdist.evals.features.extraction._processes", lambda device: None)  # no second one to wait for
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert run(folder, "-o", "f.npz", "-e", "pixels").exit_code == 0
     assert not (tmp_path / "f.npz").exists()
+    monkeypatch.delenv("WORLD_SIZE")  # a RANK left over in the environment: there is one process, and it writes
+    assert run(folder, "-o", "f.npz", "-e", "pixels").exit_code == 0
+    assert (tmp_path / "f.npz").exists()
+
+
+def test_output_is_tried_before_the_work(run, folder, tmp_path):
+    (tmp_path / "blocked").write_text("in the way")
+    result = run(folder, "-o", "blocked/f.npz", "-e", "pixels")
+    assert "cannot write to --out blocked" in str(result.exception)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))

@@ -9,7 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from kdist import from_json, parse
-from kdist.cli.predict import design_command, predict
+from kdist.cli.design import design_command
+from kdist.cli.predict import predict
 from kdist.theory import GaussianPair, distortion
 
 

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 import kdist
-from kdist.cli.design_early import design_early_command
+from kdist.cli.design import design_early_command
 from kdist.solvers import sample
 from kdist.theory import GaussianMixtureDenoiser, InfeasibleDesign, design_on_mixture
 from kdist.theory.designs.separated import _Law

@@ -1,0 +1,161 @@
+"""``kdist design`` and ``kdist design-early``: a schedule that keeps the variance of every class."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Seed, grouped, json_file
+from .predict import predicted_table
+from .runs import GaussianRun, Run
+
+if TYPE_CHECKING:
+    from kdist.theory import Distortion
+
+    from ..schedules import Schedule
+
+__all__ = ["design_command", "design_early_command"]
+
+
+class Shape(str, Enum):
+    """Of a designed schedule."""
+
+    window = "window"
+    free = "free"
+
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="the file to write; a .png beside it shows the schedule")]
+
+
+@grouped
+def design_command(
+    run: GaussianRun,
+    scale: Annotated[float, typer.Option(help="guidance scale early in sampling, the largest anywhere")] = 4.0,
+    keep_variance: Annotated[float, typer.Option(help="smallest share of variance kept in any direction")] = 0.95,
+    min_scale: Annotated[float, typer.Option(help="smallest scale allowed anywhere")] = 0.0,
+    shape: Annotated[Shape, typer.Option(help="window: few numbers; free: a curve")] = Shape.window,
+    hold: Annotated[float | None, typer.Option(help="sigma down to which --scale must hold")] = None,
+    max_variance: Annotated[float | None, typer.Option(help="largest variance ratio in any direction")] = None,
+    overshoot: Annotated[float | None, typer.Option(help="largest overshoot of any class")] = None,
+    separation: Annotated[float | None, typer.Option(help="smallest overshoot wanted of every class")] = None,
+    out: Out = Path("schedule.json"),
+) -> None:
+    """Design a schedule that guides early and keeps the variance of every class, or say why none does.
+
+    Example: kdist design --features real.npz --scale 4 --keep-variance 0.95 --shape window --out schedule.json
+    """
+    from rich.console import Console
+
+    from kdist.theory import compare, design, distortion, solver_moments
+    from kdist.theory.figures import draw_prediction
+
+    console = Console()
+    sigmas, options = run.sigmas(), run.solver_options()
+    json_file(out)
+    pairs, note = run.pairs()
+    # without a solver there are no steps, only the range of sigma
+    chosen = design(
+        list(pairs.values()),
+        scale,
+        sigmas=sigmas if run.solver else [run.sigma_max, 0.0],
+        keep_variance=keep_variance,
+        min_scale=min_scale,
+        shape=shape.value,
+        noise=run.noise,
+        hold=hold,
+        max_variance=max_variance,
+        overshoot=overshoot,
+        separation=separation,
+        solver=run.solver,
+        **options,
+    )
+    constant = f"{scale:g}"
+    schedules: dict[str, Schedule | float] = {"designed": chosen, constant: scale, "1": 1.0}
+    results: dict[str, dict[str, Distortion]] = {}
+    for text, candidate in schedules.items():
+        results[text] = {
+            name: compare(pair, solver_moments(pair, candidate, run.solver, sigmas, **options))
+            if run.solver
+            else distortion(pair, candidate, sigma_max=run.sigma_max, noise=run.noise or 0.0)
+            for name, pair in pairs.items()
+        }
+    chosen.to_json(out)
+    picture = out.with_suffix(".png")
+    draw_prediction(picture, {"designed": chosen}, pairs, {text: results[text] for text in ("designed", constant)})
+    console.print(predicted_table(results, str(run), {"1": "no guidance"}))
+    if note:
+        console.print(note, highlight=False)
+    console.print(
+        f"Certified: no direction keeps less than {keep_variance:g} of the variance that the same run has at scale 1. "
+        "(The table is against the real variance, solver and all.)",
+        highlight=False,
+    )
+    if shape is Shape.window:
+        console.print(f"schedule: {chosen}", highlight=False, soft_wrap=True)
+    console.print(_how_to_use(out), highlight=False)
+
+
+@grouped
+def design_early_command(
+    run: Run,
+    unguided: Annotated[
+        tuple[float, float],
+        typer.Option(help="trace ratio and overshoot of your network's samples at scale 1, from kdist measure"),
+    ] = (1.0, 0.0),
+    solver: Annotated[str, typer.Option(help="a k-diffusion solver without noise of its own")] = "dpmpp_2m",
+    accuracy_loss: Annotated[float, typer.Option(help="accuracy that may be lost on the mixture", min=0)] = 0.005,
+    per_class: Annotated[int, typer.Option(help="samples of each class for every candidate", min=2)] = 60,
+    seed: Seed = 0,
+    out: Out = Path("schedule.json"),
+) -> None:
+    """Design a schedule that begins without the class, for classes that a good network tells apart.
+
+    Candidates are sampled from the exact mixture of one Gaussian per class. Needs features with full class covariances:
+    pixels or latents of a few hundred numbers at most.
+
+    Example: kdist design-early --sigma-max 20 --unguided 0.92 0.01 --out schedule.json
+    """
+    import matplotlib.pyplot as plt
+    import numpy as np
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from kdist.theory import GaussianMixtureDenoiser, design_on_mixture
+
+    console = Console()
+    json_file(out)
+    sigmas = torch.tensor(run.sigmas(), dtype=torch.float64)
+    x, y = run.arrays()
+    mixture = GaussianMixtureDenoiser.fit(x, np.unique(y, return_inverse=True)[1])
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("candidates", total=None)
+        design = design_on_mixture(
+            mixture,
+            sigmas,
+            unguided=unguided,
+            solver=solver,
+            accuracy_loss=accuracy_loss,
+            per_class=per_class,
+            seed=seed,
+            on_run=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    design.schedule.to_json(out)
+    figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    design.schedule.plot(sigma_min=run.sigma_min, sigma_max=run.sigma_max, ax=axes)
+    figure.savefig(out.with_suffix(".png"), dpi=110)
+    console.print(
+        f"predicted for your network: variance {design.trace_ratio:.2f} of real, overshoot {design.overshoot:+.2f}, "
+        f"{design.schedule.nfe(sigmas, solver):g} network calls per sample. Of the mixture's own samples "
+        f"{design.accuracy:.1%} are likeliest in their class, {design.accuracy_unguided:.1%} without guidance.",
+        highlight=False,
+    )
+    console.print(f"schedule: {design.schedule}", highlight=False, soft_wrap=True)
+    console.print(_how_to_use(out), highlight=False)
+
+
+def _how_to_use(out: Path) -> str:
+    return f"kdist.from_json({str(out)!r}) or --schedule {out} uses it; picture: {out.with_suffix('.png')}"

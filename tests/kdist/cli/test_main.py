@@ -1,0 +1,120 @@
+"""The command itself: quick to answer, and one clear line where it cannot go on."""
+
+import os
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+import kdist
+from kdist.cli import INTERRUPTED
+
+HEAVY = {"torch", "numpy", "scipy", "matplotlib", "sklearn", "k_diffusion"}
+EXTRAS = ("typer", "click", "rich", "matplotlib", "sklearn", "k_diffusion", "PIL", "safetensors", "jinja2")
+
+
+def python(code, *arguments, **environment):
+    """``code`` in a process of its own, with these arguments."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.getcwd(), **environment},
+    )
+
+
+MAIN = "from kdist.cli import main; main()"
+TELL = f"import atexit, sys; atexit.register(lambda: print('heavy:', *sorted({HEAVY} & set(sys.modules))));"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["compare", "--help"], ["design-early", "--help"]])
+def test_answers_without_anything_heavy(arguments):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = python(TELL + MAIN, *arguments)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "heavy:"
+    # 0.13 s of processor time where it was measured; a busy machine counts a little more
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_every_command_has_help_with_an_example():
+    commands = python(MAIN, "--help").stdout.split("Commands:")[1].splitlines()
+    names = [line.split()[0] for line in commands if line.startswith("  ") and line[2] != " "]
+    assert {"demo", "predict", "design", "features", "measure", "compare"} <= set(names)
+    code = (
+        "import contextlib, io, sys\nfrom kdist.cli import main\n"
+        f"for name in {names}:\n"
+        "    sys.argv, text = ['kdist', name, '--help'], io.StringIO()\n"
+        "    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit): main()\n"
+        "    print(name, f'kdist {name}' in text.getvalue().split('Options:')[0].partition('Example')[2])\n"
+    )
+    said = dict(line.split() for line in python(code).stdout.splitlines())
+    assert said.pop("doctor", "False") == "False"  # has no options to show
+    assert said == dict.fromkeys(said, "True")
+
+
+def test_version_from_one_place():
+    assert python(MAIN, "--version").stdout.strip() == f"kdist {kdist.__version__}"
+    assert kdist.__version__.startswith("0.")
+    assert version("kdist")  # installed under this name
+
+
+def test_completion_can_be_installed():
+    assert "_KDIST_COMPLETE" in python(MAIN, "--show-completion", "bash", SHELL="/bin/bash").stdout
+
+
+def test_names_are_there_at_first_use():
+    code = (
+        "import sys, kdist; assert 'torch' not in sys.modules; kdist.guide; assert 'torch' in sys.modules;"
+        "assert 'numpy' not in sys.modules or 'torch' in sys.modules; assert kdist.rules and kdist.schedules;"
+        "assert set(kdist.__all__) <= set(dir(kdist)); from kdist import *; Interval, parse"
+    )
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="has no attribute 'giude'"):
+        kdist.giude  # noqa: B018
+
+
+# -- where it cannot go on -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"), [("predict", "evals"), ("features", "evals"), ("demo", "all"), ("--help", "evals")]
+)
+def test_core_alone_names_the_extra(command, extra):
+    done = python(f"import sys; sys.modules.update(dict.fromkeys({EXTRAS}));" + MAIN, command)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "needs typer" in done.stderr
+    assert f"pip install 'kdist[{extra}]'" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["kdist.cli.app", "typer", "torch", "kdist.digits"])
+@pytest.mark.parametrize("becomes", ["raise", "raise ImportError('interrupted halfway') from None"])
+def test_interrupted_at_any_import(module, becomes, tmp_path):
+    """Ctrl-C at that import, however the library passes it on."""
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            try: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"            except KeyboardInterrupt: {becomes}\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+    )
+    done = python(code + MAIN, "demo", "--out", str(tmp_path / "out"))
+    assert done.stderr == f"kdist: {INTERRUPTED}\n"
+    assert done.returncode == 130
+
+
+def test_letters_that_the_terminal_lacks():
+    """A finished run is told in escapes; nothing is lost to the terminal's encoding, in either direction."""
+    show = f"import kdist.cli.app, rich; kdist.cli.app.app = lambda **_: rich.print('{{}}'); {MAIN}"
+    for name, shown in (("κλάση", r"\u03ba\u03bb\u03ac\u03c3\u03b7"), (r"\udcff", r"\udcff")):
+        done = python(show.format(name), PYTHONIOENCODING="ascii")
+        assert (done.stdout.strip(), done.returncode) == (shown, 0), done.stderr
