@@ -1,14 +1,15 @@
 """The ComfyUI nodes, in a small host that keeps ComfyUI's contract for model options and custom-node folders.
 
-The contract, as ComfyUI's sampler has it: the passes come from ``sampler_calc_cond_batch_function`` if there is one,
-else from ``comfy.samplers.calc_cond_batch``; a condition that is None, or outside its range of noise levels, leaves
-zeros; at cfg 1 the negative condition becomes None unless ``disable_cfg1_optimization``; ``sampler_cfg_function`` maps
-differences ``input - denoised`` to one; models are patched on a clone.
+The contract, as ComfyUI's sampler has it: ``predict_noise`` wrappers stand around every call, with the guider at hand;
+the passes come from ``sampler_calc_cond_batch_function`` if there is one, else from ``comfy.samplers.calc_cond_batch``;
+a condition that is None, or outside its range of noise levels, leaves zeros; at cfg 1 the negative condition becomes
+None unless ``disable_cfg1_optimization``; ``sampler_cfg_function`` maps differences ``input - denoised`` to one; models
+are patched on a clone. ``test_comfyui_checkout.py`` runs the same in ComfyUI itself.
 """
 
 import copy
+import functools
 import importlib.util
-import inspect
 import json
 import shutil
 import sys
@@ -44,51 +45,56 @@ class Patcher:
     def __init__(self, network):
         self.model = network
         self.model_options = {"transformer_options": {}}
+        self.wrappers = {}
 
     def clone(self):
         other = Patcher(self.model)
         other.model_options = copy.deepcopy(self.model_options)
+        other.wrappers = dict(self.wrappers)
         return other
 
-    def set_model_sampler_cfg_function(self, function, disable_cfg1_optimization=False):
-        if len(inspect.signature(function).parameters) == 3:
-            raise AssertionError("ComfyUI would take a function of three parameters for one of its old kind")
-        self.model_options["sampler_cfg_function"] = function
-        if disable_cfg1_optimization:
-            self.model_options["disable_cfg1_optimization"] = True
+    def add_wrapper_with_key(self, kind, key, wrapper):
+        assert kind == "predict_noise"
+        self.wrappers[key] = wrapper
 
-    def set_model_sampler_calc_cond_batch_function(self, function):
-        self.model_options["sampler_calc_cond_batch_function"] = function
+    def remove_wrappers_with_key(self, kind, key):
+        self.wrappers.pop(key, None)
 
 
 def calc_cond_batch(model, conds, x, sigma, model_options):
-    """Every condition is a list of entries {"weight", "from", "to"}, or None."""
+    """Every condition is a list of entries {"weight", "timestep_start", "timestep_end"}, or None."""
     predictions = []
     for entries in conds:
         prediction = torch.zeros_like(x)
         for entry in entries or []:
-            if entry.get("to", 0.0) <= float(sigma[0]) <= entry.get("from", float("inf")):
+            if entry.get("timestep_end", 0.0) <= float(sigma[0]) <= entry.get("timestep_start", float("inf")):
                 prediction = prediction + model(x, sigma, entry["weight"].expand(len(x)))
         predictions.append(prediction)
     return predictions
 
 
 class Sampler:
-    """A sampler node: k-diffusion asks it for denoised images, it asks the patched model."""
+    """A guider: k-diffusion asks it for denoised images, it asks the patched model inside the wrappers."""
 
     def __init__(self, patcher, positive, negative, cfg):
-        self.patcher, self.positive, self.negative, self.cfg = patcher, positive, negative, cfg
+        self.model_patcher, self.inner_model, self.cfg = patcher, patcher.model, cfg
+        self.conds = {"positive": positive, "negative": negative}
         self.seen = []
 
     def __call__(self, x, sigma):
-        options, model = self.patcher.model_options, self.patcher.model
+        call = self.predict_noise
+        for wrapper in self.model_patcher.wrappers.values():
+            call = functools.partial(wrapper, Executor(call, self))
+        return call(x, sigma, self.model_patcher.model_options, 0)
+
+    def predict_noise(self, x, sigma, options, seed):
         shortcut = abs(self.cfg - 1) < 1e-9 and not options.get("disable_cfg1_optimization", False)
-        conds = [self.positive, None if shortcut else self.negative]
-        args = {"conds": conds, "input": x, "sigma": sigma, "model": model, "model_options": options}
+        conds = [self.conds["positive"], None if shortcut else self.conds["negative"]]
+        args = {"conds": conds, "input": x, "sigma": sigma, "model": self.inner_model, "model_options": options}
         if "sampler_calc_cond_batch_function" in options:
             cond, uncond = options["sampler_calc_cond_batch_function"](args)
         else:
-            cond, uncond = calc_cond_batch(model, conds, x, sigma, options)
+            cond, uncond = calc_cond_batch(self.inner_model, conds, x, sigma, options)
         self.seen.append((cond, uncond))
         if "sampler_cfg_function" not in options:
             return uncond + self.cfg * (cond - uncond)
@@ -97,17 +103,22 @@ class Sampler:
                 "cond": x - cond,
                 "uncond": x - uncond,
                 "cond_scale": self.cfg,
-                "timestep": sigma,
                 "sigma": sigma,
                 "input": x,
                 "cond_denoised": cond,
                 "uncond_denoised": uncond,
-                "model": model,
-                "model_options": options,
-                "input_cond": conds[0],
-                "input_uncond": conds[1],
             }
         )
+
+
+class Executor:
+    """What a wrapper receives: called, it runs what is wrapped."""
+
+    def __init__(self, call, guider):
+        self.call, self.class_obj = call, guider
+
+    def __call__(self, *args):
+        return self.call(*args)
 
 
 @pytest.fixture(autouse=True)
@@ -173,6 +184,7 @@ def test_window_equals_kdist_in_the_same_solver(solver, cfg):
     torch.testing.assert_close(image, expected, rtol=1e-4, atol=1e-5)  # float32, x - (x - denoised)
     assert model.model.rows == rows == 2 * schedule.nfe(SIGMAS, solver)
     assert patcher.model_options == {"transformer_options": {}}  # the node before keeps its model as it was
+    assert not patcher.wrappers
 
 
 @pytest.mark.parametrize(
@@ -201,29 +213,42 @@ def test_without_the_nodes_the_shortcut_gives_zeros():
     assert not sampler.seen[0][1].any()
 
 
-@pytest.mark.parametrize("missing", ["uncond", "cond"])
+@pytest.mark.parametrize("missing", [0, 1])
 @pytest.mark.parametrize("as_none", [False, True])
 def test_zeros_from_elsewhere_are_no_prediction(missing, as_none):
-    """A node after ours leaves a pass out: the other prediction is the answer, not guidance with zeros."""
-    model, _ = run_node("KdistNegativeWindow", model=Patcher(Network()), **WINDOW)
-    x, denoised = start(), torch.ones(2, 4, 2, 2)
-    args = {"input": x, "sigma": SIGMAS[:1].expand(2), "model": model.model, "cond_scale": 1.0, "model_options": {}}
-    args |= {"cond_denoised": denoised, "uncond_denoised": denoised}
-    args[f"{missing}_denoised"] = None if as_none else torch.zeros_like(denoised)
-    guided = x - model.model_options["sampler_cfg_function"](args)
-    torch.testing.assert_close(guided, denoised, rtol=0, atol=1e-5)  # x - (x - 1) at |x| = 40
+    """Another node leaves a pass out: the other prediction is the answer, not guidance with zeros."""
+    patcher = Patcher(Network())
+    denoised = [torch.ones(2, 4, 2, 2), torch.ones(2, 4, 2, 2)]
+    denoised[missing] = None if as_none else torch.zeros(2, 4, 2, 2)
+    patcher.model_options["sampler_calc_cond_batch_function"] = lambda args: denoised
+    model, _ = run_node("KdistNegativeWindow", model=patcher, **WINDOW)
+    guided = Sampler(model, POSITIVE, NEGATIVE, 7.0)(start(), SIGMAS[:1].expand(2))
+    torch.testing.assert_close(guided, torch.ones_like(guided), rtol=0, atol=0)
 
 
-def test_negative_prompt_with_a_range_of_steps():
-    """ConditioningSetTimestepRange: outside the range the negative prediction is missing, so there is no guidance."""
-    model, _ = run_node("KdistSchedule", model=Patcher(Network()), schedule="4")
-    negative = [{"weight": torch.tensor(0.5), "to": 1.0}]
-    sampler = Sampler(model, POSITIVE, negative, 7.0)
+@pytest.mark.parametrize("limited", ["positive", "negative"])
+@pytest.mark.parametrize("scale", [4.0, 1.0, 0.0])
+def test_prompts_with_a_range_of_steps(scale, limited):
+    """ConditioningSetTimestepRange: outside the range its prediction is missing, and the other one stands, also where
+    the schedule asks for the missing one alone."""
+    model, _ = run_node("KdistSchedule", model=Patcher(Network()), schedule=str(scale))
+    conds = {"positive": [dict(POSITIVE[0])], "negative": [dict(NEGATIVE[0])]}
+    conds[limited][0]["timestep_end"] = 1.0
+    sampler = Sampler(model, conds["positive"], conds["negative"], 7.0)
     x = start()
-    for level, scale in ((3.0, 4.0), (0.3, 1.0)):
+    for level, inside in ((3.0, True), (0.3, False)):
         sigma = torch.full((2,), level)
         cond, uncond = (Network()(x, sigma, torch.full((2,), w)) for w in (0.9, 0.5))
+        if not inside:
+            cond = uncond = uncond if limited == "positive" else cond
         torch.testing.assert_close(sampler(x, sigma), uncond + scale * (cond - uncond), rtol=1e-4, atol=1e-5)
+
+
+def test_no_prompt_at_all_at_a_noise_level():
+    model, _ = run_node("KdistSchedule", model=Patcher(Network()), schedule="4")
+    limited = [{"weight": torch.tensor(0.5), "timestep_end": 1.0}]
+    with pytest.raises(ValueError, match="no prompt says anything at noise level"):
+        Sampler(model, limited, limited, 7.0)(start(), torch.full((2,), 0.5))
 
 
 def test_no_negative_condition_at_all():
@@ -265,7 +290,7 @@ def test_flow_models_count_noise_from_0_to_1():
             torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_earlier_hook_is_asked_and_more_conditions_pass_through():
+def test_earlier_hook_is_asked():
     patcher = Patcher(Network())
     asked = []
 
@@ -273,13 +298,21 @@ def test_earlier_hook_is_asked_and_more_conditions_pass_through():
         asked.append(args["conds"])
         return calc_cond_batch(args["model"], args["conds"], args["input"], args["sigma"], args["model_options"])
 
-    patcher.set_model_sampler_calc_cond_batch_function(earlier)
+    patcher.model_options["sampler_calc_cond_batch_function"] = earlier
     model, _ = run_node("KdistLateNegative", model=patcher, scale=3.0, sigma_switch=1.0, late=0.0)
     Sampler(model, POSITIVE, NEGATIVE, 7.0)(start(), torch.full((2,), 0.5))
     assert asked == [[None, NEGATIVE]]
-    hook = model.model_options["sampler_calc_cond_batch_function"]
-    args = {"input": start(), "sigma": torch.full((2,), 0.5), "model": model.model, "model_options": {}}
-    assert len(hook({**args, "conds": [POSITIVE, POSITIVE, NEGATIVE]})) == 3
+
+
+@pytest.mark.parametrize("hook", ["sampler_pre_cfg_function", "sampler_post_cfg_function", "sampler_cfg_function"])
+def test_no_pass_is_left_out_where_others_look_at_it(hook):
+    patcher = Patcher(Network())
+    patcher.model_options[hook] = (lambda args: args["uncond"]) if hook == "sampler_cfg_function" else [lambda args: 1]
+    model, _ = run_node("KdistLateNegative", model=patcher, scale=3.0, sigma_switch=1.0, late=0.0)
+    sampler = Sampler(model, POSITIVE, NEGATIVE, 7.0)
+    sampler(start(), torch.full((2,), 0.5))
+    assert model.model.rows == 4
+    assert not torch.equal(*sampler.seen[0])
 
 
 def test_schedules_from_json_text_and_file(tmp_path):
