@@ -221,7 +221,12 @@ class GuidedDenoiser(nn.Module):
         counted = dict(self._rows_run)
         for trace in self._traces:
             trace.record(
-                x, call.sigma, call.scale, *both(x, denoised, cond), lambda x: both(x, *self._evaluate(x, call))
+                x,
+                call.sigma,
+                call.scale,
+                *both(x, denoised, cond),
+                lambda x: both(x, *self._evaluate(x, call)),
+                lambda: self._predict(x, call, [], list(range(len(x))))[1],
             )
         self._rows_run = counted
 

@@ -10,6 +10,11 @@ probability-flow ODE guidance changes a volume element by
 
     log volume = integral of div(denoised - cond) d log sigma          over the noise levels passed.
 
+Apart from guidance, the two predictions tell how much of the class is decided at which noise level: for a consistent
+pair the mutual information of class and noised sample, in nats, is
+
+    I(sigma) = integral from sigma up of E |cond - uncond|^2 / s^2 d log s          (docs/theory.md, equation 19).
+
 For a Gaussian class inside a Gaussian whole that is half the log of the variance ratio, summed over the dimensions:
 theory.gaussian's closed form. A stochastic sampler with full noise feels guidance twice as strongly and refills
 volume with noise, so there it is guidance's part only, at the deterministic rate.
@@ -42,19 +47,21 @@ class Trace:
 
     Args:
         log_volume: estimate divergences too.
+        information: compare the two predictions too, at the price of one more unconditional pass per call.
         probes: random directions per call for that (Hutchinson's estimator: unbiased, its spread falls as
             ``1 / sqrt(probes)``).
         seed: of the directions. The sampler's random numbers are not touched.
     """
 
-    def __init__(self, *, log_volume: bool = False, probes: int = 1, seed: int = 0) -> None:
+    def __init__(self, *, log_volume: bool = False, information: bool = False, probes: int = 1, seed: int = 0) -> None:
         if probes < 1:
             raise ValueError(f"probes must be at least 1; got {probes}")
         self._probes = probes if log_volume else 0
+        self._information = information
         self._generator = torch.Generator().manual_seed(seed)
         self._use_jvp = True
         self._calls: dict[str, list[torch.Tensor]] = {
-            name: [] for name in ("sigma", "scale", "norm", "share", "divergence")
+            name: [] for name in ("sigma", "scale", "norm", "share", "divergence", "gap")
         }
 
     def __len__(self) -> int:
@@ -92,18 +99,47 @@ class Trace:
             raise ValueError("this trace has no divergences: use guided.trace(log_volume=True)")
         return self._stack("divergence")
 
+    @property
+    def gap(self) -> torch.Tensor:
+        """L2 distance of conditional and unconditional prediction, whatever the scale.
+
+        Raises:
+            ValueError: traced without ``information=True``.
+        """
+        if not self._information:
+            raise ValueError("this trace did not compare the predictions: use guided.trace(information=True)")
+        return self._stack("gap")
+
+    def information(self, down_to: float = 0.0) -> torch.Tensor:
+        """Class information (nats) that each sample met down to the noise level ``down_to``, (N,).
+
+        The mean over samples of scale 1, drawn from a class, is what noised data of noise level ``down_to`` tell about
+        that class, its mean over classes the mutual information: at most ``log P`` for P equally likely classes, if the
+        network's two predictions are those of one law. More says that they are not. Under guidance samples are not
+        distributed as noised data, and the sum is no information.
+
+        The trapezoid rule over the visited noise levels, from the highest one on; what a start at ``sigma_max`` misses
+        is about half of ``(gap / sigma_max)**2``.
+        """
+        sigma, total = self._information_down_to()
+        return torch.where((sigma >= down_to) & (sigma > 0), total, 0.0).amax(0)
+
+    def _information_down_to(self) -> tuple[torch.Tensor, torch.Tensor]:
+        rate = torch.where(self.sigma > 0, (self.gap / self.sigma).square(), 0.0)
+        return self._cumulated(rate)
+
     def log_volume(self) -> torch.Tensor:
         """Change of log volume (nats) that guidance caused in each sample on the way, (N,).
 
         The trapezoid rule over the noise levels that were visited; the error is of second order in their distance,
         of first order where the schedule jumps between two of them.
         """
-        return self._ledger()[1][-1]
+        return self._cumulated(self.divergence)[1][-1]
 
-    def _ledger(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noise levels from high to low and the log volume lost or gained down to each, both (calls, N)."""
+    def _cumulated(self, rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noise levels from high to low and the integral of ``rate`` over log sigma down to each, both (calls, N)."""
         sigma, order = self.sigma.sort(dim=0, descending=True, stable=True)
-        rate = self.divergence.gather(0, order)
+        rate = rate.gather(0, order)
         log_sigma = sigma.clamp_min(torch.finfo(sigma.dtype).tiny).log()
         pieces = -log_sigma.diff(dim=0) * (rate[1:] + rate[:-1]) / 2
         return sigma, torch.cat([torch.zeros_like(sigma[:1]), pieces.cumsum(0)])
@@ -124,6 +160,7 @@ class Trace:
         denoised: torch.Tensor,
         cond: torch.Tensor,
         predict: Predict,
+        uncond: Callable[[], torch.Tensor],
     ) -> None:
         """Add one call; the guided model does this.
 
@@ -131,6 +168,7 @@ class Trace:
             x, denoised, cond: (N, ...) samples, guided and conditional prediction.
             sigma, scale: (N,) noise levels and scales.
             predict: gives ``(denoised, cond)`` at other samples.
+            uncond: gives the unconditional prediction, (N, ...).
         """
         size = _norm(denoised - cond)
         values = {
@@ -141,6 +179,8 @@ class Trace:
         }
         if self._probes:
             values["divergence"] = self._divergence(x, sigma, predict)
+        if self._information:
+            values["gap"] = _norm(cond - uncond())
         for name, value in values.items():
             self._calls[name].append(value.detach().double().cpu())
 
@@ -190,7 +230,9 @@ class Trace:
             ("guidance / update", self.sigma, self.share),
         ]
         if self._probes:
-            curves.append(("log volume (nats)", *self._ledger()))
+            curves.append(("log volume (nats)", *self._cumulated(self.divergence)))
+        if self._information:
+            curves.append(("class information (nats)", *self._information_down_to()))
         figure = Figure(figsize=(6, 2 * len(curves)), layout="constrained")
         axes = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
         for ax, (label, sigma, values) in zip(axes, curves, strict=True):

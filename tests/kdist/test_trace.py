@@ -8,6 +8,7 @@ import torch
 import kdist
 from kdist.rules import projected
 from kdist.solvers import sample
+from kdist.theory import GaussianMixtureDenoiser
 
 UNCOND = {"class_cond": 1}
 CLASS_VAR = torch.tensor([0.05, 0.3, 0.8], dtype=torch.float64)  # c, with u = 1: the pairs of theory's reference table
@@ -289,3 +290,83 @@ def test_bad_input():
         pass
     with pytest.raises(ValueError, match="every must be at least 1"):
         trace.plot_callback("x.png", every=0)
+
+
+# Class information: I(sigma) = integral from sigma up of E |cond - uncond|^2 / s^2 d log s
+
+MIXTURE = GaussianMixtureDenoiser([[0.0, 0.0], [1.5, 0.0], [0.0, 4.0]], [0.1, 0.3, 0.5], [0.5, 0.3, 0.2])
+FINE = levels(240, high=200.0, low=0.002)
+
+
+def exact_information(sigma, rows=20_000):
+    """E log p(c | x) / p(c) at ``sigma``, by samples of the mixture: mean and standard error."""
+    generator = torch.Generator().manual_seed(3)
+    classes = torch.multinomial(MIXTURE.log_weights.exp(), rows, replacement=True, generator=generator)
+    x = MIXTURE.sample(classes, sigma=sigma, generator=generator)
+    gain = torch.stack([MIXTURE.log_prob(x, sigma, c) for c in range(3)], 1).gather(1, classes[:, None])[:, 0]
+    gain = gain - MIXTURE.log_prob(x, sigma, 3)
+    return float(gain.mean()), float(gain.std()) / math.sqrt(rows)
+
+
+def test_information_of_noised_data_is_the_mutual_information():
+    """I-MMSE against the posterior, without a sampler: the same noise at all levels."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.multinomial(MIXTURE.log_weights.exp(), 4000, replacement=True, generator=generator)
+    clean = MIXTURE.sample(classes, generator=generator)
+    noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
+    guided = kdist.guide(MIXTURE, 1.0, uncond={"class_cond": 3})
+    with guided.trace(information=True) as trace:
+        for sigma in FINE:
+            guided(clean + sigma * noise, sigma.expand(4000), class_cond=classes)
+    for sigma in (0.02, 0.5, 1.0, 3.0):
+        spent = trace.information(sigma)
+        exact, error = exact_information(sigma)
+        # 4 standard errors of both, and a step of 0.05 in log sigma where the integral is cut
+        room = 4 * math.hypot(error, float(spent.std()) / math.sqrt(4000)) + 0.005
+        assert abs(float(spent.mean()) - exact) < room
+    priors = MIXTURE.log_weights
+    assert trace.information().mean() < -(priors.exp() * priors).sum() + room  # the class's entropy
+
+
+@pytest.mark.parametrize("solver", ["heun", "dpmpp_2m"])
+def test_information_of_an_unguided_run_keeps_the_bound_and_a_foreign_whole_breaks_it(solver):
+    """At scale 1 samples are distributed as noised data; the sum is more if the unconditional law is not theirs."""
+    classes = torch.multinomial(
+        MIXTURE.log_weights.exp(), 2000, replacement=True, generator=torch.Generator().manual_seed(0)
+    )
+    sigmas = levels(80, high=200.0, low=0.01)
+    start = torch.randn(2000, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * sigmas[0]
+    entropy = -float((MIXTURE.log_weights.exp() * MIXTURE.log_weights).sum())
+    spent = {}
+    other = GaussianMixtureDenoiser([[3.0, 3.0]], 9.0)
+    for name, weak in (("consistent", None), ("other law", lambda x, sigma, class_cond: other(x, sigma, 0))):
+        guided = kdist.guide(MIXTURE, 1.0, uncond={"class_cond": 3}, weak_model=weak)
+        with guided.trace(information=True) as trace:
+            sample(solver, guided, start, sigmas, extra_args={"class_cond": classes})
+        spent[name] = trace.information()
+        assert trace.gap.shape == (len(trace), 2000)
+    exact, error = exact_information(0.01)
+    room = 4 * math.hypot(error, float(spent["consistent"].std()) / math.sqrt(2000)) + 0.01  # of 80 steps
+    assert abs(float(spent["consistent"].mean()) - exact) < room
+    assert spent["consistent"].mean() < entropy + room
+    assert spent["other law"].mean() > 1.5 * entropy
+
+
+def test_information_is_counted_down_to_a_level_and_never_at_sigma_zero():
+    guided = kdist.guide(GaussianPair(), 2.0, uncond=UNCOND)
+    with guided.trace(information=True) as trace:
+        run(guided, levels(20))
+        before = guided.nfe
+        guided(noise(4, 1.0), torch.zeros(4), class_cond=torch.zeros(4, dtype=torch.int64))
+    assert guided.nfe == before + 2  # the comparison is not counted
+    assert (trace.information(100.0) == 0).all()
+    assert (trace.information(1.0) < trace.information(0.1)).all()
+    assert trace.information().isfinite().all()
+    top, low = trace.sigma[:, 0].argmax(), trace.sigma[:, 0].argsort(descending=True)[1]
+    rates = [(trace.gap[k] / trace.sigma[k]).square() for k in (top, low)]
+    step = (trace.sigma[top, 0] / trace.sigma[low, 0]).log()
+    torch.testing.assert_close(trace.information(float(trace.sigma[low, 0])), step * (rates[0] + rates[1]) / 2)
+    with guided.trace() as plain:
+        run(guided, levels(5))
+    with pytest.raises(ValueError, match="information=True"):
+        plain.information()
