@@ -6,15 +6,15 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 constraints=${KDIST_CONSTRAINTS:-scripts/constraints.txt}
 
-fits() { "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; }
+fits() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
 
 if ! fits .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
   python=
-  for candidate in ${KDIST_PYTHON:-python3 python3.12 python3.11 python3.10}; do
+  for candidate in ${KDIST_PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python3.10}; do
     if fits "$candidate"; then python=$candidate; break; fi
   done
   if [ -z "$python" ]; then
-    echo "kdist needs Python 3.10, 3.11 or 3.12 with venv and pip; set KDIST_PYTHON to one" >&2
+    echo "kdist needs Python 3.10 or later with venv and pip; set KDIST_PYTHON to one" >&2
     exit 2
   fi
   echo "making .venv with $("$python" --version)"
@@ -28,5 +28,10 @@ if [ "$(cat .venv/kdist-installed 2>/dev/null)" != "$stamp" ] ||
   echo "installing kdist[$1] into .venv (some minutes the first time)"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --constraint "$constraints" --editable ".[$1]" || exit 2
+  # Python 3.13 has no NumPy 1, which dctorch asks for and does not need: see the k-diffusion extra
+  if ! .venv/bin/python -m pip show --quiet k-diffusion 2>/dev/null; then
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+      --constraint "$constraints" --no-deps k-diffusion dctorch clip-anytorch || exit 2
+  fi
   echo "$stamp" >.venv/kdist-installed
 fi
