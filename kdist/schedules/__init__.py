@@ -6,9 +6,11 @@ from .constant import Constant, Interval
 from .curves import Beta, Exponential, Ramp, Triangle
 from .describe import describe
 from .negative import EarlyNegative, LateNegative, LinearInVariance, NegativeWindow
+from .on_levels import describe_on
 from .piecewise import Piecewise
 from .progress import progress_to_sigma, sigma_to_progress
 from .rows import PerClass, PerRow
+from .terms import InTerms, from_sigma, in_terms_of, to_sigma
 from .text import parse
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "Constant",
     "EarlyNegative",
     "Exponential",
+    "InTerms",
     "Interval",
     "LateNegative",
     "LinearInVariance",
@@ -31,12 +34,16 @@ __all__ = [
     "Then",
     "Triangle",
     "describe",
+    "describe_on",
     "from_dict",
     "from_json",
+    "from_sigma",
+    "in_terms_of",
     "parse",
     "progress_to_sigma",
     "registry",
     "scale_to_weight",
     "sigma_to_progress",
+    "to_sigma",
     "weight_to_scale",
 ]

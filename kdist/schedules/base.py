@@ -164,6 +164,13 @@ class Schedule:
         scales = self(torch.tensor(called, dtype=torch.float32))
         return int((2 - (scales == 0).int() - (scales == 1).int()).sum())
 
+    def describe_on(self, sigmas: torch.Tensor | Sequence[float]) -> str:
+        """Which steps of a run over ``sigmas`` get which scale, to print; warns where a part catches fewer than two
+        levels. See :func:`kdist.schedules.describe_on`."""
+        from .on_levels import describe_on
+
+        return describe_on(self, sigmas)
+
     def plot(self, *, sigma_min: float = 0.02, sigma_max: float = 80.0, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw scale against sigma (log axis, sampling from left to right); returns the matplotlib axes."""
         from ..plotting import plot_schedule

@@ -48,3 +48,12 @@ def test_compvis_cfg(run):
     out = run("compvis_cfg")
     assert "constant, as before: 60 network calls" in out
     assert "late negative: 48 network calls" in out
+
+
+def test_model_levels(run):
+    """Stable Diffusion starts at 14.6, EDM at 80, flows at infinity: the table of docs/schedules.md."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in run("model_levels").splitlines()[2:]]
+    assert {row[2] for row in rows} == {"14.6", "80", "inf"}
+    assert all(sum(map(int, row[-4:])) == int(row[1]) for row in rows)
+    page = (EXAMPLES.parents[1] / "docs" / "schedules.md").read_text()
+    assert all(" | ".join(row) in page for row in rows)

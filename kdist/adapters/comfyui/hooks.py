@@ -22,13 +22,13 @@ import torch
 from kdist import Schedule, rules
 from kdist.schedules.evaluate import scale_of_rows
 from kdist.schedules.rows import PerClass, PerRow
+from kdist.schedules.terms import flow_to_sigma
 
 from .weak import attach_weak_model, predict_weakly
 
 __all__ = ["apply_schedule"]
 
 KEY = "kdist"
-_LARGEST_SIGMA = 1e4  # a flow starts at an infinite sigma; this stands for it
 
 
 def apply_schedule(
@@ -251,6 +251,4 @@ def is_flow(network: Any) -> bool:
 def sigma_of(network: Any, levels: torch.Tensor) -> torch.Tensor:
     """The sampler's noise levels in kdist's terms, float32: sigma = s / (1 - s) for a flow."""
     levels = levels.flatten().float()
-    if is_flow(network):
-        levels = (levels / (1 - levels).clamp_min(1e-12)).clamp_max(_LARGEST_SIGMA)
-    return levels
+    return flow_to_sigma(levels) if is_flow(network) else levels

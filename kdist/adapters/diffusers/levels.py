@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...schedules.terms import to_sigma
+
 __all__ = ["scheduler_sigmas", "sigma_of_timestep", "training_sigmas"]
 
 # zero-terminal-SNR schedulers end at abar = 0, sigma = infinity; EulerDiscreteScheduler's own floor: sigma = 4096
 _SMALLEST_ALPHA = 2.0**-24
-# a flow starts at s = 1, sigma = infinity: this stands for it
-_LARGEST_SIGMA = 1e4
 
 
 def training_sigmas(scheduler: Any) -> torch.Tensor:
@@ -73,7 +73,7 @@ def sigma_of_timestep(scheduler: Any, timestep: Any, step: int | None = None) ->
     own = None if sigmas is None or len(sigmas) <= index else float(sigmas[index])
     config = scheduler.config
     if own is not None and _is_flow(scheduler):
-        return min(own / (1 - own), _LARGEST_SIGMA) if own < 1 else _LARGEST_SIGMA
+        return to_sigma(own, "s")
     if own is not None and (
         getattr(scheduler, "alphas_cumprod", None) is None or config.get("timestep_type") == "continuous"
     ):
