@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .. import digits
 from ..files import versions, write_atomically
 from ..schedules import Constant
 from .run import Outcome
@@ -22,17 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["NOTES", "summary", "table", "write_html", "write_json", "write_picture"]
 
 NOTES: Mapping[str, str] = {
-    "variance kept": "Trace of the class covariance of the samples over that of the real digits, in pixel space, "
+    "variance kept": "Trace of the class covariance of the samples over that of the real images, in pixel space, "
     "averaged over classes. 1 is the diversity of real data; below it, the class has shrunk. In brackets the 95 % "
     "interval.",
-    "overshoot": "How far the class mean was pushed away from the mean of all digits, in units of their distance. 0 "
+    "overshoot": "How far the class mean was pushed away from the mean of all images, in units of their distance. 0 "
     "is right, positive is too far.",
-    "accuracy": "Share of samples that a classifier, trained on real digits, recognises as the class asked for.",
+    "accuracy": "Share of samples that a classifier, trained on real images, recognises as the class asked for.",
     "separability": "Between-class over within-class scatter. Above the real value the classes are more alike inside, "
     "and further apart, than real ones.",
     "calls": "Network evaluations per sample. A scale of 1 needs no unconditional pass, a scale of 0 no conditional "
     "one; passes that are not needed are not run.",
-    "floor": "What the measurement gives for real digits against real digits with as many images: no schedule can be "
+    "floor": "What the measurement gives for real images against real images with as many images: no schedule can be "
     "told from perfect closer than this.",
 }
 
@@ -55,13 +54,18 @@ def summary(outcomes: Sequence[Outcome]) -> str:
         )
 
     constants = [outcome for outcome in outcomes if isinstance(outcome.schedule, Constant)]
-    negative = [o for o in outcomes if any(o.schedule(float(s)) < 1 for s in digits.sigmas(200))]
+    negative = [o for o in outcomes if any(o.schedule(float(s)) < 1 for s in o.example.data.sigmas(200))]
     least = min(constants or outcomes, key=kept)
     text = f"{least.name} {words(least)}."
     if not negative:
         return text
     best = min(negative, key=distance)
     text += f" {best.name}, whose scale goes below 1, {words(best)}."
+    real = outcomes[0].pixels.pooled.accuracy_real
+    if real is not None and real < 0.99:
+        text += (
+            f" Real {best.example.noun} are recognised at {real:.1%}; above that, classes are further apart than real."
+        )
     better = [o for o in constants if distance(o) <= distance(best) and accuracy(o) >= accuracy(best)]
     if better:
         milder = min(better, key=distance)
@@ -74,15 +78,15 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     from rich import box
     from rich.table import Table
 
-    first = outcomes[0].pixels.pooled
+    first, noun = outcomes[0].pixels.pooled, outcomes[0].example.noun
     result = Table(
-        title="digits under guidance, mean over the ten classes", caption=_floor_line(outcomes), box=box.SIMPLE
+        title=f"{noun} under guidance, mean over the ten classes", caption=_floor_line(outcomes), box=box.SIMPLE
     )
     result.add_column("guidance scale")
     for column in ("variance kept", "over-\nshoot", "accu-\nracy", "separa-\nbility", "calls"):
         result.add_column(column, justify="right", no_wrap=True, vertical="bottom")
     result.add_row(
-        "real digits", "1", "0", _number(first.accuracy_real, ".3f"), f"{first.separability_real:.2f}", "",
+        f"real {noun}", "1", "0", _number(first.accuracy_real, ".3f"), f"{first.separability_real:.2f}", "",
         end_section=True,
     )  # fmt: skip
     for outcome in outcomes:
@@ -145,20 +149,22 @@ def write_html(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, A
     from kdist.evals.report import figures, html
 
     pixels = {outcome.name: outcome.pixels for outcome in outcomes}
-    real_images, real_labels = digits.load_data("all")
+    example = outcomes[0].example
+    real_images, real_labels = example.data.load_data()
     shown = 8
     page = html.render(
         "report.html",
         folder=Path(__file__).parent,
         title="kdist demo: what guidance does to each class",
         summary=summary(outcomes),
+        example=example,
         outcomes=outcomes,
         first=outcomes[0].pixels.pooled,
         trade_off=html.figure_uri(figures.trade_off(pixels, calls=[outcome.nfe for outcome in outcomes])),
         curves=html.figure_uri(_curves(outcomes)),
         classes=html.figure_uri(figures.class_ratios(pixels)),
-        sheets=[("real digits", _sheet(real_images, real_labels, shown))]
-        + [(o.name, _sheet(o.samples, _labels(o.samples), shown)) for o in outcomes],
+        sheets=[(f"real {example.noun}", _sheet(real_images, real_labels, shown))]
+        + [(o.name, _sheet(o.samples, o.labels, shown)) for o in outcomes],
         floor=_floor_line(outcomes),
         notes=NOTES,
         settings=settings,
@@ -168,17 +174,14 @@ def write_html(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, A
     write_atomically(path, page)
 
 
-def _labels(samples: torch.Tensor) -> torch.Tensor:
-    return torch.arange(digits.NUM_CLASSES).repeat_interleave(len(samples) // digits.NUM_CLASSES)
-
-
 def _sheet(images: torch.Tensor, labels: torch.Tensor, shown: int) -> str:
     """The first images of every class, a class a row; the same places hold the same noise in every sheet."""
     from kdist.evals.report import html
 
-    shown = min(shown, *(int((labels == label).sum()) for label in range(digits.NUM_CLASSES)))
-    rows = torch.cat([images[labels == label][:shown] for label in range(digits.NUM_CLASSES)])
-    return html.image_uri(html.grid(rows.numpy(), shown).repeat(4, 0).repeat(4, 1))
+    shown = min(shown, int(labels.bincount().min()))
+    rows = torch.cat([images[labels == label][:shown] for label in labels.unique()])
+    enlarged = max(1, 32 // images.shape[-1])
+    return html.image_uri(html.grid(rows.numpy(), shown).repeat(enlarged, 0).repeat(enlarged, 1))
 
 
 def _curves(outcomes: Sequence[Outcome]) -> Figure:

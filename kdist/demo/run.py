@@ -1,4 +1,4 @@
-"""Sample the shipped digits model under several schedules with the same noise, and measure each."""
+"""Sample a shipped model under several schedules with the same noise, and measure each."""
 
 from __future__ import annotations
 
@@ -9,30 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .. import digits
 from ..guided import guide
-from ..schedules import Constant, EarlyNegative, Interval, LateNegative, NegativeWindow, Schedule, describe
+from ..schedules import Schedule, describe
 from ..solvers import sample
+from .examples import Example, get_example
 
 if TYPE_CHECKING:
     from kdist.evals import DistortionReport
 
-__all__ = ["DEFAULT_SCHEDULES", "Outcome", "network_calls", "run_demo"]
-
-# Windows sit where classes still compete; at low sigma both predictions agree and there is little to guide. The last
-# two are those that keep the variance of this network's classes (docs/results.md).
-DEFAULT_SCHEDULES: tuple[Schedule, ...] = (
-    Constant(1.0),
-    Constant(1.25),
-    Constant(2.0),
-    Constant(3.0),
-    Interval(3.0, sigma_lo=0.5, sigma_hi=5.0),
-    LateNegative(3.0, sigma_switch=1.5),
-    NegativeWindow(3.0, sigma_lo=0.7, sigma_hi=2.0),
-    NegativeWindow(3.0, sigma_lo=0.7, sigma_hi=2.0, after=1.0),
-    EarlyNegative(5.0, sigma_switch=1.2, sigma_end=0.1),
-    EarlyNegative(3.0, sigma_switch=1.2, early=0.25, sigma_end=0.1),
-)
+__all__ = ["Outcome", "network_calls", "run_demo"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +26,15 @@ class Outcome:
 
     Attributes:
         schedule: what guided them.
-        samples: (N, 1, 8, 8) float32, about [-1, 1].
-        pixels, features: distortion in pixel space and in the digits classifier's feature space.
+        example: the data set and its network.
+        samples: (N, C, H, W) float32, about [-1, 1].
+        pixels, features: distortion in pixel space and in the classifier's feature space.
         nfe: network evaluations per sample.
         seconds: wall time of the sampling.
     """
 
     schedule: Schedule
+    example: Example
     samples: torch.Tensor
     pixels: DistortionReport
     features: DistortionReport
@@ -58,6 +45,12 @@ class Outcome:
     def name(self) -> str:
         return describe(self.schedule)
 
+    @property
+    def labels(self) -> torch.Tensor:
+        """(N,) int64: samples are sorted by class, equally many of each."""
+        classes = self.example.data.NUM_CLASSES
+        return torch.arange(classes).repeat_interleave(len(self.samples) // classes)
+
 
 def network_calls(schedules: Sequence[Schedule], solver: str, sigmas: torch.Tensor) -> float | None:
     """Network evaluations per sample of all runs together; None where the solver chooses its own steps."""
@@ -67,8 +60,9 @@ def network_calls(schedules: Sequence[Schedule], solver: str, sigmas: torch.Tens
 
 
 def run_demo(
-    schedules: Sequence[Schedule] = DEFAULT_SCHEDULES,
+    schedules: Sequence[Schedule] | None = None,
     *,
+    data: str = "digits",
     per_class: int = 50,
     solver: str = "dpmpp_2m",
     steps: int = 20,
@@ -77,40 +71,40 @@ def run_demo(
     resamples: int = 199,
     progress: Callable[[str, float], Any] | None = None,
 ) -> list[Outcome]:
-    """Sample every class under each schedule and measure the samples against the real digits.
+    """Sample every class under each schedule and measure the samples against real images.
 
     Args:
-        schedules: what to compare; all start from the same noise, stochastic solvers draw the same noise too.
+        schedules: what to compare; all start from the same noise, stochastic solvers draw the same noise too. None
+            compares those that :data:`kdist.demo.EXAMPLES` lists for the data.
+        data: ``digits`` or ``fashion``.
         per_class: samples of each class, at least 2.
         solver: a name in :data:`kdist.solvers.SOLVERS`.
-        steps: of the solver, on the Karras grid :func:`kdist.digits.sigmas`.
+        steps: of the solver, on the Karras grid of the data's ``sigmas``.
         seed: of the noise.
         device: where the networks run.
         resamples: for floors and p-values, see :func:`kdist.evals.measure`.
         progress: called with (schedule's name, network evaluations per sample since the last call).
 
     Raises:
-        ValueError: an option out of range, or a solver that is not known.
+        ValueError: an option out of range, or a solver or data that are not known.
     """
     from kdist.evals import measure
 
-    from ..digits.classifier import load_digits_classifier
-
     if per_class < 2:
         raise ValueError(f"a variance needs at least 2 samples per class; got per_class={per_class}")
-    model = digits.load_model(device=device)
-    classifier = load_digits_classifier().to(device).eval()
-    real, real_labels = (tensor.to(device) for tensor in digits.load_data("all"))
-    labels = torch.arange(digits.NUM_CLASSES, device=device).repeat_interleave(per_class)
-    levels = digits.sigmas(steps).to(device)
+    example = get_example(data)
+    model, classifier = example.data.load_model(device=device), example.data.load_classifier(device=device)
+    real, real_labels = (tensor.to(device) for tensor in example.data.load_data())
+    labels = torch.arange(example.data.NUM_CLASSES, device=device).repeat_interleave(per_class)
+    levels = example.data.sigmas(steps).to(device)
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(labels), 1, 8, 8, generator=generator).to(device) * levels[0]
+    noise = torch.randn(len(labels), *real.shape[1:], generator=generator).to(device) * levels[0]
 
     with torch.no_grad():
         real_features, real_guess = classifier.features(real), classifier.logits(real).softmax(1)
     outcomes = []
-    for schedule in schedules:
-        guided = guide(model, schedule, uncond={"class_cond": digits.UNCOND})
+    for schedule in example.schedules if schedules is None else schedules:
+        guided = guide(model, schedule, uncond={"class_cond": example.data.UNCOND})
         name, done = describe(schedule), 0.0
 
         def denoise(x: torch.Tensor, sigma: torch.Tensor, guided: Any = guided, name: str = name, **args: Any) -> Any:
@@ -141,6 +135,7 @@ def run_demo(
         outcomes.append(
             Outcome(
                 schedule=schedule,
+                example=example,
                 samples=samples.cpu(),
                 pixels=measure(real.flatten(1), samples.flatten(1), real_labels, labels, **options),
                 features=measure(real_features, features, real_labels, labels, **options),
