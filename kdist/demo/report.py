@@ -53,20 +53,19 @@ def summary(outcomes: Sequence[Outcome]) -> str:
             f"keeps {kept(outcome):.0%} of the real variance at {accuracy(outcome):.1%} accuracy, {outcome.nfe:g} calls"
         )
 
+    real = outcomes[0].pixels.pooled.accuracy_real or 1.0
     constants = [outcome for outcome in outcomes if isinstance(outcome.schedule, Constant)]
     negative = [o for o in outcomes if any(o.schedule(float(s)) < 1 for s in o.example.data.sigmas(200))]
     least = min(constants or outcomes, key=kept)
     text = f"{least.name} {words(least)}."
+    if real < 0.99:
+        text += f" Real {least.example.noun} are recognised at {real:.1%}: above that, classes are too far apart."
     if not negative:
         return text
     best = min(negative, key=distance)
     text += f" {best.name}, whose scale goes below 1, {words(best)}."
-    real = outcomes[0].pixels.pooled.accuracy_real
-    if real is not None and real < 0.99:
-        text += (
-            f" Real {best.example.noun} are recognised at {real:.1%}; above that, classes are further apart than real."
-        )
-    better = [o for o in constants if distance(o) <= distance(best) and accuracy(o) >= accuracy(best)]
+    needed = min(real, accuracy(best))  # what is above real is no merit
+    better = [o for o in constants if distance(o) <= distance(best) and accuracy(o) >= needed]
     if better:
         milder = min(better, key=distance)
         return f"{text} But {milder.name} is better at both here: it {words(milder)}."
