@@ -18,17 +18,18 @@ __all__ = ["demo"]
 
 def demo(
     out: Annotated[Path, typer.Option(help="folder for the report, its picture and results.json")] = Path("kdist-demo"),
+    data: Annotated[str, typer.Option(help="digits (8x8) or fashion (Fashion-MNIST, 28x28: some minutes)")] = "digits",
     schedule: Schedules = None,
     solver: Annotated[str, typer.Option(help="a k-diffusion solver")] = "dpmpp_2m",
     steps: Annotated[int | None, typer.Option(help="solver steps  [default: 20; 10 with --quick]", min=1)] = None,
     per_class: Annotated[
-        int | None, typer.Option(help="samples of each digit  [default: 50; 15 with --quick]", min=2)
+        int | None, typer.Option(help="samples of each class  [default: 50; 15 with --quick]", min=2)
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="fewer samples and steps: a look in a few seconds")] = False,
 ) -> None:
-    """Compare guidance schedules on the shipped digits model: table, results.json, report.html.
+    """Compare guidance schedules on a shipped model of real images: table, results.json, report.html.
 
     Example: kdist demo --schedule 1 --schedule 3 --schedule late-negative:scale=3,sigma_switch=1 --out my-demo
     """
@@ -37,14 +38,15 @@ def demo(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from .. import digits, schedules
+    from .. import schedules
     from ..compat import import_k_diffusion, pick_device, repair_torchvision
-    from ..demo import DEFAULT_SCHEDULES, report, run_demo
+    from ..demo import get_example, report, run_demo
     from ..demo.run import network_calls
     from ..solvers import get_solver
 
     console = Console()
-    chosen = tuple(schedules.parse(text) for text in schedule) if schedule else DEFAULT_SCHEDULES
+    example = get_example(data)
+    chosen = tuple(schedules.parse(text) for text in schedule) if schedule else example.schedules
     steps = steps or (10 if quick else 20)
     per_class = per_class or (15 if quick else 50)
     device = pick_device(device)
@@ -58,9 +60,10 @@ def demo(
 
     columns = (TextColumn("{task.description:<34.34}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("sampling", total=network_calls(chosen, solver, digits.sigmas(steps)))
+        task = bar.add_task("sampling", total=network_calls(chosen, solver, example.data.sigmas(steps)))
         outcomes = run_demo(
             chosen,
+            data=data,
             per_class=per_class,
             solver=solver,
             steps=steps,
@@ -70,7 +73,7 @@ def demo(
             progress=lambda name, calls: bar.update(task, advance=calls, description=name),
         )
         bar.update(task, description="done")
-    settings = {"per_class": per_class, "solver": solver, "steps": steps, "seed": seed, "device": device}
+    settings = {"data": data, "per_class": per_class, "solver": solver, "steps": steps, "seed": seed, "device": device}
     report.write_json(out / "results.json", outcomes, settings)
     report.write_html(out / "report.html", outcomes, settings, command=shlex.join(["kdist", *sys.argv[1:]]))
     report.write_picture(out / "trade_off.png", outcomes)

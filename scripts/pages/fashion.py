@@ -78,9 +78,7 @@ def main(
         columns[f"scale {scale:g}: accuracy"] = [*map(number, accuracies(x, y))]
         columns["variance kept"] = [*map(number, [*kept.tolist(), float(kept.mean())])]
         columns["mean off by"] = [*map(number, [*off.tolist(), float(off.mean())])]
-        typer.echo(
-            f"scale {scale:g}; nearest training image, over test images: {nearest(x, train) / copies:.2f}"
-        )
+        typer.echo(f"scale {scale:g}; nearest training image, over test images: {nearest(x, train) / copies:.2f}")
         typer.echo(markdown(["", *columns], [*zip([*fashion.CLASS_NAMES, "all"], *columns.values(), strict=False)]))
         columns = {"real test images": columns["real test images"]}
         sheets.append(x)
