@@ -25,6 +25,10 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
+        if sys.argv[1:] == ["doctor"]:  # asked for where something is missing, so it needs no extra
+            from .doctor import doctor
+
+            return doctor()
         from .app import app
 
         app(prog_name="kdist")

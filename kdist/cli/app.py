@@ -10,6 +10,7 @@ from .. import __version__
 from .compare import compare_command, measure_command
 from .demo import demo
 from .design import design_command, design_early_command
+from .doctor import doctor
 from .features import features
 from .predict import predict
 
@@ -40,3 +41,4 @@ app.command("design-early")(design_early_command)
 app.command("features")(features)
 app.command("measure")(measure_command)
 app.command("compare")(compare_command)
+app.command("doctor")(doctor)

@@ -1,0 +1,36 @@
+"""Types are seen across packages and by code outside: mypy on a file elsewhere, with kdist installed as README says."""
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import distribution
+
+import pytest
+
+DOWNSTREAM = """\
+import numpy as np
+import kdist
+from kdist.evals import measure
+from kdist.theory import GaussianPair, distortion
+
+one = np.ones(1)
+pair = GaussianPair(one, one / 2, one, one)
+ratio: float = distortion(pair, kdist.LateNegative(3.0, 1.0), sigma_max=80.0).trace_ratio
+shrunk: int = measure(one, one).pooled.shrunk
+text: str = distortion(pair, kdist.parse("3"), sigma_max=80.0).trace_ratio  # wrong: a float
+pair.kept  # wrong: no such attribute
+kdist.giude  # wrong: a slip of the pen
+"""
+
+
+def test_an_editable_install_shows_its_types(tmp_path):
+    installed = json.loads(distribution("kdist").read_text("direct_url.json") or "{}")
+    if not installed.get("dir_info", {}).get("editable"):
+        pytest.skip("kdist is not installed with pip install --editable")
+    (tmp_path / "downstream.py").write_text(DOWNSTREAM)
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), "downstream.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    lines = DOWNSTREAM.splitlines()
+    wrong = [number for number, line in enumerate(lines, 1) if "# wrong" in line]
+    assert [int(found) for found in re.findall(r"downstream\.py:(\d+): error", done.stdout)] == wrong, done.stdout
