@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from .covariance import Shrinkage, covariance
-from .mixture_terms import Quantity, eigen_terms, isotropic_terms
+from .mixture_terms import Quantity, alike, eigen_terms, isotropic_terms, lifted
 
 __all__ = ["GaussianMixtureDenoiser"]
 
@@ -38,7 +38,7 @@ class GaussianMixtureDenoiser(nn.Module):
         labels: (M,) the class of each component, ``0..K-1``, none empty; None makes each component a class. Components
             are kept sorted by class.
         dtype: of the stored parameters and of all arithmetic; float32 halves memory and time for many components.
-        chunk_elements: how many numbers one intermediate array may hold.
+        chunk_elements: how many numbers one intermediate array may hold; what fits a processor's cache is fastest.
 
     Attributes:
         num_classes: K; ``class_cond = K`` is unconditional.
@@ -54,6 +54,7 @@ class GaussianMixtureDenoiser(nn.Module):
     log_weights: torch.Tensor  # (M,)
     labels: torch.Tensor  # (M,) increasing
     offsets: torch.Tensor  # (K + 1,) class c owns components offsets[c]:offsets[c + 1]
+    lifted: torch.Tensor | None  # (M, d + 3), see mixture_terms; None where components differ in more than their means
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class GaussianMixtureDenoiser(nn.Module):
         *,
         labels: ArrayLike | torch.Tensor | None = None,
         dtype: torch.dtype = torch.float64,
-        chunk_elements: int = 2**22,
+        chunk_elements: int = 2**19,
     ) -> None:
         super().__init__()
         centres = _finite("means", means, dtype)
@@ -88,6 +89,8 @@ class GaussianMixtureDenoiser(nn.Module):
         self.register_buffer("labels", owner[order])
         sizes = torch.bincount(owner, minlength=self.num_classes)
         self.register_buffer("offsets", torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]))
+        same = variances.shape[1] == 1 and bool((variances == variances[0]).all())
+        self.register_buffer("lifted", lifted(self.means, self.log_weights) if same else None, persistent=False)
 
     @classmethod
     def fit(
@@ -242,6 +245,10 @@ class GaussianMixtureDenoiser(nn.Module):
 
     def _mix(self, x: torch.Tensor, t: torch.Tensor, first: int, last: int, quantity: Quantity) -> torch.Tensor:
         """E1, E2 or the log-density over components first:last, by a softmax that never holds all of them."""
+        if self.lifted is not None:
+            rows = self.lifted[first:last]
+            out = alike(x, t, rows, self.variances[0], self.chunk_elements, quantity)
+            return out - self.log_weights[first:last].logsumexp(0) if quantity == "log_prob" else out
         isotropic = self.variances.shape[1] == 1
         step = max(1, self.chunk_elements // (len(x) * (1 if isotropic else x.shape[1])))
         peak = x.new_full((len(x), 1), -math.inf)

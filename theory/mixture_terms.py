@@ -11,20 +11,54 @@ from typing import Literal
 
 import torch
 
-__all__ = ["Quantity", "eigen_terms", "isotropic_terms"]
+__all__ = ["Quantity", "alike", "eigen_terms", "isotropic_terms", "lifted"]
 
 Quantity = Literal["denoised", "score", "log_prob"]
 _LOG_2PI = math.log(2 * math.pi)
 Combine = Callable[[torch.Tensor], torch.Tensor]
 
 
+def lifted(means: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
+    """(k, d + 3) rows ``[1, mu, |mu|^2 / 2, log p]``: with them :func:`alike` is two matrix products and a softmax."""
+    half_squares = means.square().sum(1, keepdim=True) / 2
+    return torch.cat([torch.ones_like(half_squares), means, half_squares, log_weights[:, None]], 1)
+
+
+def alike(
+    x: torch.Tensor, t: torch.Tensor, rows: torch.Tensor, variance: torch.Tensor, elements: int, quantity: Quantity
+) -> torch.Tensor:
+    """E1, E2 or the log-density (weights not normalised) of components ``N(mu_j, c)`` that differ in their means only.
+
+    With ``s = c + t`` the responsibilities are a softmax of ``(x mu - |mu|^2 / 2) / s + log p``, and E1 and E2 need
+    their mean of ``mu`` alone.
+
+    Args:
+        x, t: (n, d) and (n, 1).
+        rows: (k, d + 3), see :func:`lifted`.
+        variance: (1,) ``c``.
+        elements: how many numbers one intermediate array may hold.
+    """
+    spread, d = variance + t, x.shape[1]
+    query = torch.cat([x, -torch.ones_like(t), spread], 1) / spread
+    peak, sums = torch.full_like(t, -math.inf), x.new_zeros(len(x), d + 1)
+    for chunk in rows.split(max(1, elements // len(x))):
+        logits = query @ chunk[:, 1:].T
+        higher = torch.maximum(peak, logits.detach().amax(1, keepdim=True))
+        # in place: the array is large, and what is slow about it is memory
+        sums = sums * (peak - higher).exp() + logits.sub_(higher).exp_() @ chunk[:, : d + 1]
+        peak = higher
+    if quantity == "log_prob":
+        log_density = peak + sums[:, :1].log() - x.square().sum(1, keepdim=True) / (2 * spread)
+        return log_density - d / 2 * (spread.log() + _LOG_2PI)
+    mean = sums[:, 1:] / sums[:, :1]
+    return (mean - x) / spread if quantity == "score" else (t * mean + variance * x) / spread
+
+
 def isotropic_terms(
     x: torch.Tensor, t: torch.Tensor, means: torch.Tensor, variances: torch.Tensor, quantity: Quantity
 ) -> tuple[torch.Tensor, Combine]:
     """Log-densities (n, k) of components ``N(mu_j, c_j + t)``, and the sum E1 or E2 for given weights (n, k)."""
-    shared = bool((variances == variances[0]).all())
-    c = variances[:1] if shared else variances
-    spread = c + t  # (n, 1) where shared, else (n, k)
+    spread = variances + t  # (n, k)
     cross = x @ means.T - (means.square().sum(1) + x.square().sum(1, keepdim=True)) / 2  # - |x - mu|^2 / 2
     log_density = cross / spread - x.shape[1] / 2 * (spread.log() + _LOG_2PI)
 
@@ -33,7 +67,7 @@ def isotropic_terms(
         pulled = scaled @ means
         if quantity == "score":
             return pulled - x * scaled.sum(1, keepdim=True)
-        return t * pulled + x * (c * scaled).sum(1, keepdim=True)
+        return t * pulled + x * (variances * scaled).sum(1, keepdim=True)
 
     return log_density, combine
 

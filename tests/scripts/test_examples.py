@@ -57,3 +57,15 @@ def test_model_levels(run):
     assert all(sum(map(int, row[-4:])) == int(row[1]) for row in rows)
     page = (EXAMPLES.parents[1] / "docs" / "schedules.md").read_text()
     assert all(" | ".join(row) in page for row in rows)
+
+
+def test_information(run, monkeypatch):
+    """One image of each digit: enough to see that the network claims more than there is (log 10 = 2.30)."""
+    monkeypatch.setattr(sys, "argv", ["information.py", "--per-class", "1"])
+    lines = run("information").splitlines()
+    totals = [float(line.split()[-2]) for line in lines[2:]]
+    assert "bound: log 10 = 2.30" in lines[0]
+    # ten samples of spread 1: 4 is above what the exact mixture says by more than four standard errors
+    assert totals[0] > 4
+    assert totals[1] > 4
+    assert totals[2] < 4
