@@ -1,12 +1,10 @@
-"""The nodes: each schedule node takes a model and gives it back guided, with the schedule for the curve node."""
+"""All nodes of the pack: schedule families, any schedule as text, rules, the curve."""
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
-
-import numpy as np
-import torch
 
 try:
     # absolute: as a custom node this folder is not part of the package
@@ -14,104 +12,22 @@ try:
 except ImportError as error:
     raise ImportError("install kdist for the Python that runs ComfyUI: python -m pip install kdist") from error
 
+from kdist import rules
+
+from .curve import ScheduleCurveNode
+from .families import CATEGORY, FAMILIES, GUIDANCE_INPUTS
 from .hooks import apply_schedule
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 
-_CATEGORY = "sampling/kdist"
 
-
-def _scale(default: float, tooltip: str) -> tuple[str, dict[str, Any]]:
-    return "FLOAT", {"default": default, "min": -100.0, "max": 100.0, "step": 0.1, "round": 0.001, "tooltip": tooltip}
-
-
-def _sigma(default: float, tooltip: str) -> tuple[str, dict[str, Any]]:
-    return "FLOAT", {"default": default, "min": 0.0, "max": 1e4, "step": 0.01, "round": 0.0001, "tooltip": tooltip}
-
-
-class _ScheduleNode:
-    """What schedule nodes share: their outputs, and how a schedule reaches the model."""
+class ScheduleFromTextNode:
+    """Any schedule: a designed one from JSON, or one line of text."""
 
     RETURN_TYPES = ("MODEL", "KDIST_SCHEDULE")
     RETURN_NAMES = ("model", "schedule")
     FUNCTION = "apply"
-    CATEGORY = _CATEGORY
-
-    @staticmethod
-    def _outputs(model: Any, schedule: kdist.Schedule) -> tuple[Any, kdist.Schedule]:
-        return apply_schedule(model, schedule), schedule
-
-
-class NegativeWindowNode(_ScheduleNode):
-    """Strong guidance, a window of weak or no guidance in the middle, guidance again."""
-
-    DESCRIPTION = "Guidance at `scale`, `inside` the window of noise levels, `after` below it. Replaces the cfg."
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "model": ("MODEL",),
-                "scale": _scale(7.5, "guidance above the window (1: conditional, 0: unconditional)"),
-                "sigma_lo": _sigma(0.5, "lower edge of the window, a noise level"),
-                "sigma_hi": _sigma(2.0, "upper edge of the window, a noise level"),
-                "inside": _scale(0.0, "guidance inside the window; 0 and 1 cost one network pass instead of two"),
-                "after": _scale(7.5, "guidance below the window, usually the same as scale"),
-            }
-        }
-
-    def apply(
-        self, model: Any, scale: float, sigma_lo: float, sigma_hi: float, inside: float, after: float
-    ) -> tuple[Any, kdist.Schedule]:
-        return self._outputs(model, kdist.NegativeWindow(scale, sigma_lo, sigma_hi, inside, after))
-
-
-class LateNegativeNode(_ScheduleNode):
-    """Strong guidance, then none: the Stable Diffusion experiment of arXiv 2602.00716."""
-
-    DESCRIPTION = "Guidance at `scale` down to the noise level `sigma_switch`, then `late`. Replaces the cfg."
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "model": ("MODEL",),
-                "scale": _scale(7.5, "guidance above the switch (1: conditional, 0: unconditional)"),
-                "sigma_switch": _sigma(1.5, "the noise level of the switch"),
-                "late": _scale(0.0, "guidance below the switch; 0 and 1 cost one network pass instead of two"),
-            }
-        }
-
-    def apply(self, model: Any, scale: float, sigma_switch: float, late: float) -> tuple[Any, kdist.Schedule]:
-        return self._outputs(model, kdist.LateNegative(scale, sigma_switch, late))
-
-
-class EarlyNegativeNode(_ScheduleNode):
-    """Without the class at first, then guided strongly: :class:`kdist.EarlyNegative`."""
-
-    DESCRIPTION = "`early` down to the noise level `sigma_switch`, then `scale`, 1 at the end. Replaces the cfg."
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "model": ("MODEL",),
-                "scale": _scale(4.0, "guidance below the switch (1: conditional, 0: unconditional)"),
-                "sigma_switch": _sigma(4.0, "the noise level of the switch"),
-                "early": _scale(0.0, "guidance above the switch; 0 and 1 cost one network pass instead of two"),
-                "sigma_end": _sigma(0.1, "no guidance from here on; one network pass is enough"),
-            }
-        }
-
-    def apply(
-        self, model: Any, scale: float, sigma_switch: float, early: float, sigma_end: float
-    ) -> tuple[Any, kdist.Schedule]:
-        return self._outputs(model, kdist.EarlyNegative(scale, sigma_switch, early, sigma_end))
-
-
-class ScheduleFromTextNode(_ScheduleNode):
-    """Any schedule: a designed one from JSON, or one line of text."""
-
+    CATEGORY = CATEGORY
     DESCRIPTION = (
         "A schedule as JSON (`kdist design` writes it; paste it, or give the file's path) or as text such as "
         "`interval:scale=7.5,sigma_lo=0.3,sigma_hi=5`. Replaces the cfg."
@@ -119,7 +35,8 @@ class ScheduleFromTextNode(_ScheduleNode):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"model": ("MODEL",), "schedule": ("STRING", {"multiline": True, "default": ""})}}
+        text = ("STRING", {"multiline": True, "default": ""})
+        return {"required": {"model": ("MODEL",), "schedule": text}, "optional": dict(GUIDANCE_INPUTS)}
 
     @classmethod
     def VALIDATE_INPUTS(cls, schedule: str | None = None) -> bool | str:
@@ -132,56 +49,14 @@ class ScheduleFromTextNode(_ScheduleNode):
         return True
 
     @classmethod
-    def IS_CHANGED(cls, model: Any = None, schedule: str | None = None) -> str:
+    def IS_CHANGED(cls, model: Any = None, schedule: str | None = None, **others: Any) -> str:
         """A file's contents count, not its name alone."""
         path = (schedule or "").strip()
         return f"{path}:{os.stat(path).st_mtime_ns}" if path.endswith(".json") and os.path.exists(path) else path
 
-    def apply(self, model: Any, schedule: str) -> tuple[Any, kdist.Schedule]:
-        return self._outputs(model, _read(schedule))
-
-
-class ScheduleCurveNode:
-    """A picture of a schedule, for a preview or save node."""
-
-    RETURN_TYPES = ("IMAGE",)
-    FUNCTION = "draw"
-    CATEGORY = _CATEGORY
-    DESCRIPTION = "Draws guidance scale against noise level; sampling runs from left to right."
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        size = {"min": 64, "max": 4096, "step": 8}
-        return {
-            "required": {
-                "schedule": ("KDIST_SCHEDULE",),
-                "sigma_min": _sigma(0.03, "the lowest noise level shown (Stable Diffusion: 0.03)"),
-                "sigma_max": _sigma(14.6, "the highest noise level shown (Stable Diffusion: 14.6)"),
-                "width": ("INT", {"default": 768, **size}),
-                "height": ("INT", {"default": 480, **size}),
-            }
-        }
-
-    def draw(
-        self, schedule: kdist.Schedule, sigma_min: float, sigma_max: float, width: int, height: int
-    ) -> tuple[torch.Tensor]:
-        """The picture as ComfyUI's IMAGE: (1, height, width, 3) float32 in [0, 1]."""
-        if not 0 < sigma_min < sigma_max:
-            raise ValueError(f"sigma_min must be above 0 and below sigma_max; got {sigma_min} and {sigma_max}")
-        try:
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("the curve needs matplotlib: python -m pip install matplotlib") from error
-        # no pyplot: ComfyUI runs nodes outside the main thread
-        figure = Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
-        canvas = FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        schedule.plot(sigma_min=sigma_min, sigma_max=sigma_max, ax=axes, linewidth=2)
-        axes.set_title(type(schedule).__name__)
-        canvas.draw()
-        pixels = np.asarray(canvas.buffer_rgba())[..., :3].astype(np.float32) / 255
-        return (torch.from_numpy(pixels)[None],)
+    def apply(self, model: Any, schedule: str, rule: Any = None, weak_model: Any = None) -> tuple[Any, kdist.Schedule]:
+        read = _read(schedule)
+        return apply_schedule(model, read, rule=rule, weak_model=weak_model), read
 
 
 def _read(text: str) -> kdist.Schedule:
@@ -189,17 +64,58 @@ def _read(text: str) -> kdist.Schedule:
     return kdist.from_json(text) if text.startswith("{") else kdist.parse(text)
 
 
+class RuleNode:
+    """How the two predictions become one, for the `rule` input of a schedule node."""
+
+    RETURN_TYPES = ("KDIST_RULE",)
+    RETURN_NAMES = ("rule",)
+    FUNCTION = "make"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "linear: usual guidance. rescaled: with the conditional prediction's contrast. projected: without the part "
+        "that saturates (APG). zero_star: CFG-Zero*. thresholded: values kept in range, for models of pixels."
+    )
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        def share(default: float, tooltip: str, most: float = 1.0) -> tuple[str, dict[str, Any]]:
+            return "FLOAT", {"default": default, "min": 0.0, "max": most, "step": 0.01, "tooltip": tooltip}
+
+        return {
+            "required": {
+                "rule": (["linear", "rescaled", "projected", "zero_star", "thresholded"], {}),
+                "phi": share(0.7, "rescaled: how much of it"),
+                "eta": share(0.0, "projected: share of the parallel part that stays"),
+                "norm_threshold": share(0.0, "projected: longest difference, 0 for no limit", 1e4),
+                "quantile": share(0.995, "thresholded: of the absolute values"),
+                "on_noise": (
+                    "BOOLEAN",
+                    {"default": False, "tooltip": "apply it to the noise predictions, as other tools"},
+                ),
+            }
+        }
+
+    def make(
+        self, rule: str, phi: float, eta: float, norm_threshold: float, quantile: float, on_noise: bool
+    ) -> tuple[rules.Rule]:
+        options: dict[str, dict[str, Any]] = {
+            "rescaled": {"phi": phi},
+            "projected": {"eta": eta, "norm_threshold": norm_threshold or None},
+            "thresholded": {"quantile": quantile},
+        }
+        made = functools.partial(getattr(rules, rule), **options.get(rule, {}))
+        return (functools.partial(rules.on_noise, rule=made) if on_noise else made,)
+
+
 NODE_CLASS_MAPPINGS: dict[str, type] = {
-    "KdistNegativeWindow": NegativeWindowNode,
-    "KdistLateNegative": LateNegativeNode,
-    "KdistEarlyNegative": EarlyNegativeNode,
+    **{name: node for name, (node, _) in FAMILIES.items()},
     "KdistSchedule": ScheduleFromTextNode,
+    "KdistRule": RuleNode,
     "KdistScheduleCurve": ScheduleCurveNode,
 }
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
-    "KdistNegativeWindow": "Guidance: negative window (kdist)",
-    "KdistLateNegative": "Guidance: late negative (kdist)",
-    "KdistEarlyNegative": "Guidance: early negative (kdist)",
+    **{name: f"Guidance: {title} (kdist)" for name, (_, title) in FAMILIES.items()},
     "KdistSchedule": "Guidance: schedule from JSON or text (kdist)",
+    "KdistRule": "Guidance rule (kdist)",
     "KdistScheduleCurve": "Guidance curve (kdist)",
 }
