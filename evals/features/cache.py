@@ -3,12 +3,14 @@
 A shard is a safetensors file ``<key>.safetensors`` with the features of consecutive images and the list of those that
 could not be used. Its key is the hash of the images' hashes and of the extractor's identity, so that a changed image,
 weight or option finds no shard and is computed. A run that is killed leaves whole shards and at most one ``.partial``.
+Every byte of a shard is covered by its checksum, its header included.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ import numpy as np
 from kdist.files import write_atomically
 
 __all__ = ["Shard", "ShardCache", "shard_key"]
+
+_ZEROS = b"0" * 64
+_CHECKSUM = re.compile(rb'sha256\\": \\"([0-9a-f]{64})')
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class ShardCache:
     def __init__(self, folder: str | Path | None) -> None:
         self.folder = None if folder is None else Path(folder)
         self._memory: dict[str, Shard] = {}
+
+    @property
+    def persistent(self) -> bool:
+        """Whether shards of former runs may be there."""
+        return self.folder is not None
 
     def path(self, key: str) -> Path | None:
         return None if self.folder is None else self.folder / key[:2] / f"{key}.safetensors"
@@ -80,32 +90,29 @@ class ShardCache:
 
 
 def _encode(shard: Shard, key: str) -> bytes:
+    """A safetensors file whose metadata begin with the SHA-256 of the file itself, taken with zeros in that place."""
     from safetensors.numpy import save
 
-    features = np.ascontiguousarray(shard.features, dtype=np.float32)
-    about = {
-        "key": key,
-        "sha256": hashlib.sha256(features.tobytes()).hexdigest(),
-        "bad": {str(place): reason for place, reason in sorted(shard.bad.items())},
+    bad = {str(place): reason for place, reason in sorted(shard.bad.items())}
+    tensors: dict[str, np.ndarray] = {
+        "features": np.ascontiguousarray(shard.features, dtype=np.float32),
+        "kept": np.asarray(shard.kept, dtype=np.int64),
     }
-    tensors: dict[str, np.ndarray] = {"features": features, "kept": np.asarray(shard.kept, dtype=np.int64)}
-    return save(tensors, metadata={"kdist": json.dumps(about, sort_keys=True)})
+    data = save(tensors, metadata={"kdist": json.dumps({"sha256": _ZEROS.decode(), "key": key, "bad": bad})})
+    return data.replace(_ZEROS, hashlib.sha256(data).hexdigest().encode(), 1)
 
 
 def _decode(data: bytes, key: str) -> Shard:
-    """Raises ValueError unless the bytes are a whole shard of this key."""
-    from safetensors import SafetensorError
+    """Raises ValueError unless the bytes are a whole shard of this key; nothing is parsed before that is known."""
     from safetensors.numpy import load
 
-    try:
-        tensors = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        about = json.loads(header["__metadata__"]["kdist"])
-        features, kept = tensors["features"], tensors["kept"]
-        intact = about["key"] == key and about["sha256"] == hashlib.sha256(features.tobytes()).hexdigest()
-        bad = {int(place): str(reason) for place, reason in about["bad"].items()}
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"damaged shard: {error}") from error
-    if not intact or features.ndim != 2 or len(features) != len(kept):
+    found = _CHECKSUM.search(data)
+    blank = data[: found.start(1)] + _ZEROS + data[found.end(1) :] if found else b""
+    if found is None or hashlib.sha256(blank).hexdigest().encode() != found.group(1):
         raise ValueError("damaged shard")
-    return Shard(features, kept, bad)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    about = json.loads(header["__metadata__"]["kdist"])
+    if about["key"] != key:
+        raise ValueError("damaged shard: it is another one's")
+    tensors = load(data)
+    return Shard(tensors["features"], tensors["kept"], {int(place): reason for place, reason in about["bad"].items()})

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from ..sources import BadImage, Source, as_source
-from ..sources.base import Layout, ValueRange
+from ..sources.pictures import Layout, ValueRange
 from .build import build_extractor
 from .cache import Shard, ShardCache, shard_key
 from .extractor import Extractor
 from .feature_set import Features
 
-__all__ = ["extract"]
+__all__ = ["content_hash", "extract"]
 
 _COMPARED_IMAGES = 8  # for the difference between torch's and PIL's resizing
 T = TypeVar("T")
@@ -77,21 +77,23 @@ def extract(
             f"{world} processes exchange features through a cache: give a folder that all see (cache=, --cache)"
             + (", and key= to the extractor, which says nothing of its weights" if extractor.weights is None else "")
         )
+    source.check_scale()
     store = ShardCache(cache if extractor.weights is not None else None)
     shards = [range(start, min(start + shard_size, len(source))) for start in range(0, len(source), shard_size)]
     mine = shards[rank::world]
-    workers = workers or min(8, os.cpu_count() or 1)
-    contents: dict[int, str] = {}
+    contents: dict[int, bytes] = {}
     bad_images: list[str] = []
-    with ThreadPoolExecutor(workers) as pool, _progress_bar(progress and rank == 0, sum(map(len, mine))) as advance:
+    with (
+        ThreadPoolExecutor(workers or _default_workers()) as pool,
+        _progress_bar(progress and rank == 0, sum(map(len, mine))) as advance,
+    ):
         for indices in mine:
-            content = _content(source, indices, pool)
-            contents[indices.start] = content
-            key = shard_key(content, extractor.identity)
-            shard = store.get(key)
+            content = _digests(source, indices, pool) if store.persistent else b""
+            shard = store.get(_key(content, extractor)) if content else None
             if shard is None:
-                shard = _compute(source, indices, extractor, batch_size, pool)
-                store.put(key, shard)
+                content, shard = _compute(source, indices, extractor, batch_size, pool)
+                store.put(_key(content, extractor), shard)
+            contents[indices.start] = content
             bad_images += [_describe(source, indices[place], reason) for place, reason in shard.bad.items()]
             _check_bad(bad_images, max_bad)
             advance(len(indices))
@@ -102,48 +104,72 @@ def extract(
     return _assemble(source, shards, ordered, store, extractor, max_bad, difference)
 
 
-def _content(source: Source, indices: range, pool: Executor) -> str:
-    """One hash for the images of a shard."""
-    digests = (pool.map if source.concurrent else map)(source.digest, indices)
-    return hashlib.sha256(b"".join(digests)).hexdigest()
+def content_hash(source: Source, workers: int | None = None) -> str:
+    """What :func:`extract` calls ``content`` in the metadata: one hash of all images, whatever the shards."""
+    with ThreadPoolExecutor(workers or _default_workers()) as pool:
+        return hashlib.sha256(_digests(source, range(len(source)), pool)).hexdigest()
 
 
-def _compute(source: Source, indices: range, extractor: Extractor, batch_size: int, pool: Executor) -> Shard:
-    """Load, prepare and embed a shard; the next batch is prepared while the network runs."""
+def _default_workers() -> int:
+    return min(8, os.cpu_count() or 1)
 
-    def prepare(batch: Sequence[int]) -> list[torch.Tensor | BadImage]:
-        return list(pool.map(prepare_one, batch, source.load(batch, pool)))
 
-    def prepare_one(index: int, image: np.ndarray | BadImage) -> torch.Tensor | BadImage:
+def _digests(source: Source, indices: range, pool: Executor) -> bytes:
+    """The hashes of a shard's images, one after the other."""
+    return b"".join((pool.map if source.concurrent else map)(source.digest, indices))
+
+
+def _key(content: bytes, extractor: Extractor) -> str:
+    return shard_key(hashlib.sha256(content).hexdigest(), extractor.identity)
+
+
+def _compute(
+    source: Source, indices: range, extractor: Extractor, batch_size: int, pool: Executor
+) -> tuple[bytes, Shard]:
+    """Load, prepare and embed a shard; the next batch is prepared while the network runs.
+
+    Returns the digests of what was embedded, too: an image may have been replaced since its digest was asked for.
+    """
+
+    def prepare(batch: Sequence[int]) -> list[tuple[bytes, torch.Tensor | BadImage]]:
+        return list(pool.map(prepare_one, batch, source.load_hashed(batch, pool)))
+
+    def prepare_one(index: int, found: tuple[bytes, np.ndarray | BadImage]) -> tuple[bytes, torch.Tensor | BadImage]:
+        digest, image = found
         try:
-            return image if isinstance(image, BadImage) else extractor.preprocessing.on_cpu(image)
+            return digest, image if isinstance(image, BadImage) else extractor.preprocessing.on_cpu(image)
         except ValueError as error:
             raise ValueError(f"{source.name(index)}: {error}") from error
 
     batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    digests: list[bytes] = []
     features: list[np.ndarray] = []
     kept: list[int] = []
     bad: dict[int, str] = {}
     for batch, prepared in zip(batches, _ahead(prepare, batches, source.concurrent), strict=True):
         usable: list[tuple[int, torch.Tensor]] = []
-        for i, image in zip(batch, prepared, strict=True):
+        for i, (digest, image) in zip(batch, prepared, strict=True):
+            digests.append(digest)
             if isinstance(image, BadImage):
                 bad[i - indices.start] = image.reason
             else:
                 usable.append((i, image))
-        if not usable:
-            continue
-        x = extractor([image for _, image in usable])
-        wrong = [source.name(usable[row][0]) for row in np.flatnonzero(~np.isfinite(x).all(axis=1))]
-        if wrong:
-            raise ValueError(
-                f"extractor {extractor.name!r} gives NaN or infinite features for {len(wrong)} images of a batch "
-                f"({', '.join(wrong[:3])}); check its weights and the scale of its input ([0, 255])"
-            )
-        features.append(x)
-        kept += [i - indices.start for i, _ in usable]
+        if usable:
+            features.append(_embed(source, extractor, usable))
+            kept += [i - indices.start for i, _ in usable]
     x = np.concatenate(features) if features else np.zeros((0, 0), dtype=np.float32)
-    return Shard(x, np.array(kept, dtype=np.int64), bad)
+    return b"".join(digests), Shard(x, np.array(kept, dtype=np.int64), bad)
+
+
+def _embed(source: Source, extractor: Extractor, usable: Sequence[tuple[int, torch.Tensor]]) -> np.ndarray:
+    x = extractor([image for _, image in usable])
+    wrong = [source.name(usable[row][0]) for row in np.flatnonzero(~np.isfinite(x).all(axis=1))]
+    if wrong:
+        raise ValueError(
+            f"extractor {extractor.name!r} gives NaN or infinite features for {len(wrong)} images of a batch "
+            f"({', '.join(wrong[:3])}); check its weights and the scale of its input ([0, 255])"
+        )
+    return x
 
 
 def _ahead(prepare: Callable[[range], T], batches: list[range], concurrent: bool) -> Iterator[T]:
@@ -162,7 +188,7 @@ def _ahead(prepare: Callable[[range], T], batches: list[range], concurrent: bool
 def _assemble(
     source: Source,
     shards: list[range],
-    contents: list[str],
+    contents: list[bytes],
     store: ShardCache,
     extractor: Extractor,
     max_bad: int,
@@ -173,8 +199,7 @@ def _assemble(
     index: list[np.ndarray] = []
     bad: list[dict[str, Any]] = []
     for indices, content in zip(shards, contents, strict=True):
-        key = shard_key(content, extractor.identity)
-        shard = store.get(key)
+        shard = store.get(_key(content, extractor))
         if shard is None:
             raise ValueError(
                 f"the shard of images {indices.start} to {indices.stop - 1} is not in {store.folder}: all processes "
@@ -196,7 +221,7 @@ def _assemble(
     metadata = {
         **extractor.identity,
         "source": source.description,
-        "content": hashlib.sha256("".join(contents).encode()).hexdigest(),
+        "content": hashlib.sha256(b"".join(contents)).hexdigest(),
         "images": len(source),
         "classes": {str(label): name for label, name in source.classes.items()},
         "bad": bad,
@@ -247,8 +272,8 @@ def _processes(device: torch.device) -> Any:
     return PartialState(cpu=device.type == "cpu")
 
 
-def _gather(state: Any, contents: dict[int, str]) -> list[tuple[int, str]]:
-    """Every process's shard contents, once all shards are written."""
+def _gather(state: Any, contents: dict[int, bytes]) -> list[tuple[int, bytes]]:
+    """Every process's digests, once all shards are written."""
     if state is None:
         return []
     from accelerate.utils import gather_object

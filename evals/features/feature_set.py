@@ -17,6 +17,9 @@ import numpy as np
 
 from kdist.files import write_atomically
 
+from ..labels import ALL, as_labels, class_labels
+from ..npz import read_npz
+
 __all__ = ["Features", "load_features", "make_comparable"]
 
 _FORMAT, _VERSION = "kdist-features", 1
@@ -48,8 +51,9 @@ class Features:
 
     @property
     def classes(self) -> dict[int, str]:
-        """The name of each label."""
-        return {int(label): name for label, name in self.metadata.get("classes", {}).items()}
+        """The name of each label; the number itself where the metadata name none."""
+        names = self.metadata.get("classes") or {label: str(label) for label in np.unique(self.y).tolist()}
+        return {int(label): name for label, name in names.items()}
 
     def save(self, path: str | Path) -> None:
         """Write ``path`` (.npz or .safetensors), the whole file or none.
@@ -60,7 +64,8 @@ class Features:
         """
         path = check_path(path)
         arrays = {"x": self.x, "y": self.y, "index": self.index}
-        about = json.dumps({"format": _FORMAT, "version": _VERSION, **self.metadata}, sort_keys=True)
+        metadata = {"format": _FORMAT, "version": _VERSION, **self.metadata, "classes": _for_json(self.classes)}
+        about = json.dumps(metadata, sort_keys=True)
         if path.suffix == ".npz":
             buffer = io.BytesIO()
             np.savez(buffer, metadata=np.array(about), **arrays)
@@ -85,36 +90,85 @@ def check_path(path: str | Path) -> Path:
 
 
 def load_features(path: str | Path) -> Features:
-    """Read a feature file; npz files of other makers need ``x`` and ``y`` only.
+    """Read a feature file; files of other makers need ``x`` and ``y`` only, numbers or names.
 
     Raises:
         FileNotFoundError: no file there.
-        ValueError: unreadable or truncated file, missing arrays, shapes that do not fit, NaN.
+        ValueError: unreadable or truncated file, missing arrays, shapes that do not fit, NaN, metadata that do not
+            belong to the rest.
     """
     path = check_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no feature file at {path}; make one with `kdist features`")
     try:
         arrays, about = _read(path)
-        x, y = np.asarray(arrays["x"], dtype=np.float32), np.asarray(arrays["y"])
-    except Exception as error:  # numpy, zipfile and safetensors each raise their own on a broken file
+        if missing := {"x", "y"} - arrays.keys():
+            raise ValueError(f"no {' and '.join(sorted(missing))} in it, only {', '.join(arrays) or 'nothing'}")
+    except Exception as error:  # safetensors and json raise their own on a broken file
         raise ValueError(f"{path} is no whole feature file with arrays x and y ({error}); make it again") from error
-    if x.ndim != 2 or y.shape != (len(x),) or y.dtype.kind not in "iu":
-        raise ValueError(f"{path}: x must be (N, d) and y (N,) whole numbers; got {x.shape} and {y.shape} {y.dtype}")
+    x, y = arrays["x"], arrays["y"]
+    if x.ndim != 2 or y.shape != (len(x),) or x.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{path}: x must be (N, d) real numbers and y (N,) whole numbers or names; got {x.shape} {x.dtype} and "
+            f"{y.shape} {y.dtype}"
+        )
+    with np.errstate(over="ignore"):  # float64 beyond float32's range becomes infinite, which is refused below
+        x = x.astype(np.float32)
     if not np.isfinite(x).all():
         rows = np.flatnonzero(~np.isfinite(x).all(axis=1)).tolist()
         raise ValueError(f"{path} has NaN or infinite features in {len(rows)} rows: {rows[:5]}; make it again")
-    return Features(x, y.astype(np.int64), np.asarray(arrays.get("index", np.arange(len(x)))), about)
+    labels, metadata = as_labels(f"{path}: y", y, len(x)), about or {}
+    if about is not None:
+        _check_metadata(path, labels, metadata)
+    elif labels.dtype.kind == "U":
+        labels, names = class_labels(f"{path}: y", labels, len(x))
+        metadata = {"classes": _for_json(names)}
+    index = _checked_index(path, arrays.get("index", np.arange(len(x))), len(x), metadata)
+    return Features(x, labels, index, metadata)
+
+
+def _check_metadata(path: Path, y: np.ndarray, metadata: dict[str, Any]) -> None:
+    """Each label has a name of its own, each bad image a name."""
+    bad = metadata.get("bad", [])
+    if not isinstance(bad, list) or not all(isinstance(entry, dict) and "name" in entry for entry in bad):
+        raise ValueError(f"{path}: bad in its metadata must list the images that were left out; got {repr(bad)[:80]}")
+    classes = metadata.get("classes")
+    named = classes if isinstance(classes, dict) else {}
+    right = all(label.isdecimal() and isinstance(name, str) for label, name in named.items())
+    if not named or not right or y.dtype.kind != "i" or len(set(named.values())) < len(named):
+        raise ValueError(
+            f'{path}: classes in its metadata must name each label once, {{"0": "cat", ...}}; got '
+            f"{repr(classes)[:80]}; make the file again with `kdist features`, or leave the metadata out"
+        )
+    unnamed = sorted(set(y.tolist()) - set(map(int, named)))
+    if unnamed:
+        raise ValueError(f"{path}: labels {unnamed[:5]} are not among the classes of its metadata; make it again")
+
+
+def _checked_index(path: Path, index: np.ndarray, count: int, metadata: dict[str, Any]) -> np.ndarray:
+    """Each row's place in the source, none twice."""
+    images = metadata.get("images", np.iinfo(np.int64).max)
+    fits = isinstance(images, int) and index.shape == (count,) and index.dtype.kind in "iu"
+    if not fits or (count and not 0 <= int(index.min()) <= int(index.max()) < images):
+        raise ValueError(
+            f"{path}: index must be (N,) places in the source, from 0 to below {images}; got shape {index.shape} "
+            f"{index.dtype}" + (f", {index.min()} to {index.max()}" if index.size and index.dtype.kind in "iuf" else "")
+        )
+    if len(np.unique(index)) < count:
+        raise ValueError(f"{path}: index names a place of the source twice, and pairs cannot be told; make it again")
+    return index.astype(np.int64)
 
 
 def make_comparable(real: Features, fake: Features) -> Features:
-    """``fake`` with the class numbers of ``real``: classes that bear names are matched by them.
+    """``fake`` with the class numbers of ``real``: classes are matched by their names.
 
-    (Class folders are numbered in sorted order, so that a set that lacks a class numbers the rest differently.) A
-    class of ``fake`` that ``real`` does not have gets a number of its own.
+    (Class folders are numbered in sorted order, so that a set that lacks a class numbers the rest differently. Where
+    nothing names the numbers, they are the names.) A class of ``fake`` that ``real`` does not have gets a number of
+    its own. The only class of a set without labels may be whatever the only class of the other set is.
 
     Raises:
-        ValueError: the features come from different extractors, weights or preprocessing, or differ in length.
+        ValueError: the features come from different extractors, weights or preprocessing, differ in length, or have no
+            class in common.
     """
     for part in ("extractor", "weights", "preprocessing", "dtype"):
         ours, theirs = real.metadata.get(part), fake.metadata.get(part)
@@ -126,28 +180,50 @@ def make_comparable(real: Features, fake: Features) -> Features:
         raise ValueError(
             f"real features have length {real.x.shape[1]}, fake ones {fake.x.shape[1]}; extract both alike"
         )
-    if not real.classes or not fake.classes or real.classes == fake.classes:
+    if real.classes == fake.classes:
         return fake
     number_of = {name: label for label, name in real.classes.items()}
-    unused = max(max(real.classes), max(fake.classes)) + 1
+    if not number_of.keys() & fake.classes.values():
+        only = [*real.classes.values(), *fake.classes.values()]
+        if len(only) > 2 or ALL not in only:
+            raise ValueError(
+                f"real and fake features have no class in common: {_few(real)} against {_few(fake)}. Equal numbers are "
+                "no equal classes: name them alike (class folders, labels that are names, classes= of a sampler)"
+            )
+        number_of = {name: label for label in real.classes for name in fake.classes.values()}
+    unused = max([*real.classes, *fake.classes]) + 1
     new = {label: number_of.get(name, unused + label) for label, name in fake.classes.items()}
-    classes = {str(new[label]): name for label, name in fake.classes.items()}
+    names = real.classes | {new[label]: name for label, name in fake.classes.items()}
+    classes = {number: names[number] for number in new.values()}
     y = np.array([new[int(label)] for label in fake.y], dtype=np.int64)
-    return replace(fake, y=y, metadata={**fake.metadata, "classes": classes})
+    return replace(fake, y=y, metadata={**fake.metadata, "classes": _for_json(classes)})
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _few(features: Features, most: int = 3) -> str:
+    names = list(features.classes.values())
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _for_json(classes: dict[int, str]) -> dict[str, str]:
+    return {str(label): name for label, name in classes.items()}
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
+    """Arrays and metadata; None where a file has none."""
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        text = str(arrays.pop("metadata")) if "metadata" in arrays else "{}"
+        arrays = read_npz(path)
+        text = str(arrays.pop("metadata")) if "metadata" in arrays else None
     else:
         from safetensors import safe_open
 
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-            text = (file.metadata() or {}).get("metadata", "{}")
+            text = (file.metadata() or {}).get("metadata")
+    if text is None:
+        return arrays, None
     about = json.loads(text)
+    if not isinstance(about, dict):
+        raise ValueError("its metadata are no mapping")
     if about.get("version", _VERSION) > _VERSION:
         raise ValueError(f"version {about['version']} of the format; this kdist reads up to {_VERSION}")
     return arrays, {name: value for name, value in about.items() if name not in ("format", "version")}

@@ -18,7 +18,7 @@ from ..statistics.measure import measure
 from ..statistics.results import ClassDistortion, DistortionReport
 from .glossary import interval, number, percent
 from .paired import PairedRatio, paired_ratio
-from .sets import MeasuredSet
+from .sets import MeasuredSet, comparable
 
 __all__ = ["Comparison", "compare_sets"]
 
@@ -111,7 +111,7 @@ def compare_sets(
 
     Args:
         real: the real set.
-        fakes: the generated sets, with the real set's class numbers (:func:`open_sets` sees to that).
+        fakes: the generated sets; their classes are matched with the real set's by name.
         common_classes: leave out classes that one of the sets lacks, and say so, instead of refusing.
         seed, resamples, options: see :func:`~kdist.evals.measure`.
         progress: called with the name of each set before it is measured.
@@ -121,6 +121,7 @@ def compare_sets(
     """
     if not fakes:
         raise ValueError("fakes must hold at least one generated set")
+    fakes = [comparable(real, fake) for fake in fakes]
     warnings: list[str] = []
     if common_classes:
         real, fakes, left_out = _common(real, fakes)

@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kdist.files import cache_folder
 
 from ..features import Extractor, build_extractor
-from ..features.extraction import extract
+from ..features.extraction import content_hash, extract
 from ..features.feature_set import Features, load_features, make_comparable
+from ..npz import read_npz
 from ..sources import Source, as_source
-from ..sources.base import ValueRange
+from ..sources.containers import printable
+from ..sources.pictures import ValueRange
 
-__all__ = ["MeasuredSet", "open_sets"]
+__all__ = ["MeasuredSet", "comparable", "open_sets"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def open_sets(
     sets = []
     for name, path, entry in zip(called, paths, opened, strict=True):
         if isinstance(entry, Features):
-            sets.append(MeasuredSet(name, str(path), entry, _images_of(entry, value_range)))
+            sets.append(MeasuredSet(name, printable(str(path)), entry, _images_of(entry, value_range)))
             continue
         assert network is not None
         features = extract(
@@ -96,16 +96,16 @@ def open_sets(
             max_bad=max_bad,
             progress=progress,
         )
-        sets.append(MeasuredSet(name, str(path), features, entry))
-    return [sets[0], *(_comparable(sets[0], entry) for entry in sets[1:])]
+        sets.append(MeasuredSet(name, printable(str(path)), features, entry))
+    return [sets[0], *(comparable(sets[0], entry) for entry in sets[1:])]
 
 
 def _names(paths: list[Path], names: Sequence[str]) -> list[str]:
     if names and len(names) != len(paths):
         raise ValueError(f"give one --name for each of the {len(paths)} generated sets, in order; got {len(names)}")
-    called = list(names) or [path.name if path.is_dir() else path.stem for path in paths]
+    called = list(names) or [printable(path.name if path.is_dir() else path.stem) for path in paths]
     if len(set(called)) < len(called) and not names:
-        called = [str(path) for path in paths]
+        called = [printable(str(path)) for path in paths]
     twice = sorted({name for name in called if called.count(name) > 1})
     if twice:
         raise ValueError(f"two generated sets are called {twice[0]!r}; give each a name of its own with --name")
@@ -121,20 +121,20 @@ def _open(path: Path, value_range: ValueRange | None) -> Features | Source:
 
 
 def _holds_features(path: Path) -> bool:
-    if path.suffix != ".npz":
+    if path.suffix != ".npz" or not path.is_file():
         return path.suffix == ".safetensors"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return "x" in file.files and ("metadata" in file.files or file["x"].ndim < 3)
-    except Exception:  # numpy and zipfile raise their own on a broken file; the reader of images says what is wrong
+        found = read_npz(path, only=("x", "metadata"))
+    except ValueError:  # the reader of images says what is wrong
         return False
+    return "x" in found and ("metadata" in found or found["x"].ndim < 3)
 
 
 def _check_agrees(opened: list[Features | Source], called: list[str], network: Extractor) -> None:
     """Feature files come from the network that the images are about to go through."""
     for place, (name, entry) in enumerate(zip(called, opened, strict=True)):
         if isinstance(entry, Features):
-            future = replace(entry, metadata=dict(network.identity))
+            future = replace(entry, metadata={**network.identity, "classes": entry.metadata.get("classes", {})})
             real, fake = (future, entry) if place else (entry, future)
             try:
                 make_comparable(real, fake)
@@ -143,7 +143,7 @@ def _check_agrees(opened: list[Features | Source], called: list[str], network: E
 
 
 def _images_of(features: Features, value_range: ValueRange | None) -> Source | None:
-    """The images that a feature file was made from, if they are still where they were."""
+    """The images that a feature file was made from, if these very images are still where they were."""
     path = Path(str(features.metadata.get("source", "")))
     if not features.metadata.get("source") or not path.exists():
         return None
@@ -151,10 +151,14 @@ def _images_of(features: Features, value_range: ValueRange | None) -> Source | N
         source = as_source(path, value_range=value_range if path.suffix == ".npz" else None)
     except (ValueError, OSError):
         return None  # pictures are an extra: a report without them is whole
-    return source if len(source) == features.metadata.get("images") else None
+    if len(source) != features.metadata.get("images"):
+        return None
+    content = features.metadata.get("content")
+    return source if content is None or content == content_hash(source) else None
 
 
-def _comparable(real: MeasuredSet, fake: MeasuredSet) -> MeasuredSet:
+def comparable(real: MeasuredSet, fake: MeasuredSet) -> MeasuredSet:
+    """``fake`` with the class numbers of ``real``, see :func:`make_comparable`."""
     try:
         return replace(fake, features=make_comparable(real.features, fake.features))
     except ValueError as error:

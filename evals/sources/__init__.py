@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .arrays import ArraySource, DatasetSource, open_npz
-from .base import BadImage, Layout, Source, ValueRange, quantise
+from .arrays import ArraySource, open_npz
+from .base import BadImage, Source
+from .datasets import DatasetSource
 from .files import FileSource, open_folder, open_zip
+from .pictures import Layout, ValueRange, quantise
 from .sampler import GeneratorSource, SamplerSource, sample_seeds
 
 __all__ = [
@@ -80,6 +82,6 @@ def _open_path(path: Path, labels: Any, value_range: ValueRange | None, layout: 
         return open_folder(path, labels)
     if not path.exists():
         raise FileNotFoundError(f"source: nothing at {path}")
-    if path.suffix.lower() == ".zip":
+    if path.suffix.lower() == ".zip" and path.is_file():
         return open_zip(path, labels)
     raise ValueError(f"source: {path} is neither a folder nor a .zip or .npz file")

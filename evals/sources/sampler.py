@@ -18,7 +18,9 @@ import numpy as np
 import torch
 
 from ..hashing import array_hash, module_hash
-from .base import BadImage, Source, ValueRange, check_labels, quantise
+from ..labels import as_labels, class_labels
+from .base import BadImage, Source
+from .pictures import ValueRange, as_pictures, far_outside
 
 __all__ = ["GeneratorSource", "SamplerSource", "sample_from_seeds", "sample_seeds"]
 
@@ -36,14 +38,15 @@ class GeneratorSource(Source):
     Args:
         generate: ``generate(labels, seeds) -> images``: (n,) int64 tensor and list of n ints to (n, C, H, W), uint8
             or floats on ``value_range``. Each image may depend on its own label and seed only.
-        labels: (N,) the class of each sample.
+        labels: (N,) the class of each sample, a whole number from 0.
         seed: the run's seed.
         value_range: what black and white are; (-1, 1) in k-diffusion.
+        classes: names of the numbers, by number or in order, as real images have them (``real.classes``).
         key: anything that tells this function from others; with the first samples, which are drawn as a probe, it
             decides whether cached features are still good.
 
     Raises:
-        ValueError: no label, or images of another form.
+        ValueError: no label, names as labels, or images of another form.
     """
 
     concurrent = False  # the sampler and the network would compete for the device
@@ -55,16 +58,18 @@ class GeneratorSource(Source):
         *,
         seed: int = 0,
         value_range: ValueRange = (-1.0, 1.0),
+        classes: Mapping[int, str] | Sequence[str] | None = None,
         key: str = "",
         description: str = "sampler",
     ) -> None:
         if not len(labels):
             raise ValueError("labels is empty: say which classes to sample, one label per image")
-        self.labels = check_labels(labels, len(labels))
+        if as_labels("labels", labels, len(labels)).dtype.kind == "U":
+            raise ValueError("labels must be the numbers that the model knows its classes by; name them with classes=")
+        self.labels, self.classes = class_labels("labels", labels, len(labels), classes)
         self.seeds = sample_seeds(seed, len(self.labels))
-        self.classes = {int(label): str(label) for label in np.unique(self.labels)}
         self.description = f"{description}, seed {seed}"
-        self._generate, self._value_range, self._key = generate, value_range, key
+        self._generate, self._range, self._key = generate, value_range, key
         self._fingerprint: bytes | None = None
 
     def name(self, index: int) -> str:
@@ -73,7 +78,7 @@ class GeneratorSource(Source):
     def digest(self, index: int) -> bytes:
         if self._fingerprint is None:
             probes = self.load(range(min(_PROBES, len(self))))
-            content = [self._key.encode(), str(self._value_range).encode()]
+            content = [self._key.encode(), str(self._range).encode()]
             content += [image.reason.encode() if isinstance(image, BadImage) else array_hash(image) for image in probes]
             self._fingerprint = hashlib.sha256(b"\0".join(content)).digest()
         own = f" {self.labels[index]} {self.seeds[index]}".encode()
@@ -92,13 +97,27 @@ class GeneratorSource(Source):
         ):
             got = tuple(images.shape) if torch.is_tensor(images) else type(images).__name__
             raise ValueError(f"the sampler must give ({len(chosen)}, C, H, W) images with C = 1 or 3; got {got}")
+        self.value_range = self._range if images.is_floating_point() else None
+        reasons = self._why_bad(images)
+        good = torch.tensor([reason is None for reason in reasons], device=images.device)
+        found = as_pictures(images[good], value_range=self._range, layout="NCHW", name=self.description)
+        pictures = iter(found)
+        return [next(pictures) if reason is None else BadImage(reason) for reason in reasons]
+
+    def _why_bad(self, images: torch.Tensor) -> list[str | None]:
+        """What is wrong with single samples that diverged; what is wrong with all is left for a refusal."""
+        if not images.is_floating_point():
+            return [None] * len(images)
         finite = images.isfinite().flatten(1).all(1).tolist()
-        if images.dtype != torch.uint8:
-            images = quantise(images.nan_to_num(), self._value_range)
-        pictures = images.permute(0, 2, 3, 1).cpu().numpy()
+        lows, highs = images.flatten(1).amin(1).tolist(), images.flatten(1).amax(1).tolist()
+        far = [
+            good and far_outside(low, high, self._range) for good, low, high in zip(finite, lows, highs, strict=True)
+        ]
+        if sum(far) > 1 and all(far):
+            far = [False] * len(far)
         return [
-            picture if good else BadImage("NaN or infinite pixels")
-            for picture, good in zip(pictures, finite, strict=True)
+            "NaN or infinite pixels" if not good else f"values in [{low:.4g}, {high:.4g}], far outside" if out else None
+            for good, out, low, high in zip(finite, far, lows, highs, strict=True)
         ]
 
 
@@ -118,6 +137,7 @@ class SamplerSource(GeneratorSource):
         sampler_options: further options of the sampler.
         device: where to sample.
         value_range: what black and white are.
+        classes: names of the class numbers, as real images have them.
         key: tells apart what the weights and the probe cannot.
 
     Raises:
@@ -138,6 +158,7 @@ class SamplerSource(GeneratorSource):
         sampler_options: Mapping[str, Any] | None = None,
         device: str | torch.device = "cpu",
         value_range: ValueRange = (-1.0, 1.0),
+        classes: Mapping[int, str] | Sequence[str] | None = None,
         key: str = "",
     ) -> None:
         options = dict(sampler_options or {})
@@ -165,6 +186,7 @@ class SamplerSource(GeneratorSource):
             labels,
             seed=seed,
             value_range=value_range,
+            classes=classes,
             key=repr(identity),
             description=f"{name}, {len(sigmas) - 1} steps",
         )

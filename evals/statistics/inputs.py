@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..labels import as_labels
+
 __all__ = ["as_features", "as_labels", "split_by_class"]
 
 _ROWS_AT_ONCE = 4096  # for the finiteness check: bounds its memory
@@ -17,12 +19,15 @@ def as_features(name: str, features: Any) -> np.ndarray:
     """Features as a (N, d) float32 or float64 array (no copy where it is one already).
 
     Raises:
-        ValueError: not two-dimensional, empty, not numeric, or with non-finite values (the message names the rows).
+        ValueError: not two-dimensional, empty, not real numbers, or non-finite values (the message names the rows).
     """
     if isinstance(features, torch.Tensor):
         tensor = features.detach().cpu()
-        features = (tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.double()).numpy()
+        kept = tensor.is_complex() or tensor.dtype in (torch.float32, torch.float64)
+        features = (tensor if kept else tensor.double()).numpy()
     array = np.asarray(features)
+    if array.dtype.kind == "c":
+        raise ValueError(f"{name} must be real numbers; got {array.dtype}: pass real and imaginary parts side by side")
     if array.ndim != 2:
         raise ValueError(
             f"{name} must be features of shape (N, d); got shape {array.shape}"
@@ -45,26 +50,6 @@ def as_features(name: str, features: Any) -> np.ndarray:
             f"{name} has NaN or infinite features in {len(bad)} of {len(array)} rows: {_first(bad)}; "
             "find what made them, or drop those rows together with their labels"
         )
-    return array
-
-
-def as_labels(name: str, labels: Any, count: int) -> np.ndarray:
-    """Class labels as a (N,) array; None means that all ``count`` samples are one class, 0.
-
-    Raises:
-        ValueError: not one label per sample, or labels that are not whole numbers or strings.
-    """
-    if labels is None:
-        return np.zeros(count, dtype=np.int64)
-    if isinstance(labels, torch.Tensor):
-        labels = labels.detach().cpu().numpy()
-    array = np.asarray(labels)
-    if array.shape != (count,):
-        raise ValueError(f"{name} must hold one label per sample, shape ({count},); got shape {array.shape}")
-    if array.dtype.kind == "f" and (array == np.round(array)).all():
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iuU":
-        raise ValueError(f"{name} must be whole numbers or strings; got dtype {array.dtype}")
     return array
 
 

@@ -23,7 +23,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 # A run as a user would start it; it hangs in the middle of a shard, after some batches, and waits for the signal.
 HANGING_RUN = """
 import sys, time
-from kdist.evals.extract import extract
+from kdist.evals.features.extraction import extract
 from kdist.evals.features import Extractor, build_extractor
 
 images, net, cache, out, batches = sys.argv[1:]
@@ -40,7 +40,7 @@ extract(images, build_extractor(net, device="cpu"), cache=cache, shard_size=8, b
 
 SHARED_RUN = """
 import sys, torch
-from kdist.evals.extract import extract
+from kdist.evals.features.extraction import extract
 from kdist.evals.features import build_extractor
 from kdist.evals.sources import GeneratorSource
 import os
@@ -321,7 +321,7 @@ def test_shards_that_another_machine_kept_for_itself(monkeypatch, tmp_path):
         process_index, num_processes = 0, 2
 
     monkeypatch.setattr(MODULE, "_processes", lambda device: State())
-    monkeypatch.setattr(MODULE, "_gather", lambda state, contents: [(1, "made elsewhere")])
+    monkeypatch.setattr(MODULE, "_gather", lambda state, contents: [(1, b"made elsewhere")])
     with pytest.raises(ValueError, match=r"images 1 to 1 is not in .*all processes must see one cache folder"):
         extract(np.zeros((2, 8, 8), np.uint8) + 9, "pixels", cache=tmp_path, shard_size=1)
 

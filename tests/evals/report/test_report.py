@@ -365,13 +365,12 @@ def test_no_images_no_gallery(comparison):
 
 
 def test_common_classes_leaves_out_and_says_so():
-    real = make_set("real", seed=1, names={0: "cat", 1: "dog", 2: "emu", 3: "fox"})
-    whole = make_set("whole", seed=2)
+    names = {0: "cat", 1: "dog", 2: "emu", 3: "fox"}
+    real, whole = make_set("real", seed=1, names=names), make_set("whole", seed=2, names=names)
     rows = whole.features.y != 1
     rows[np.flatnonzero(whole.features.y == 3)[1:]] = False  # and a single sample of class 3
-    part = MeasuredSet(
-        "part", "part.npz", Features(*(getattr(whole.features, f)[rows] for f in ("x", "y", "index")), {})
-    )
+    kept = (getattr(whole.features, field)[rows] for field in ("x", "y", "index"))
+    part = MeasuredSet("part", "part.npz", Features(*kept, whole.features.metadata))
     with pytest.raises(ValueError, match=r"part.npz: no fake samples of class dog.*--common-classes"):
         compare_sets(real, [whole, part], **QUICK)
     comparison = compare_sets(real, [whole, part], common_classes=True, **QUICK)
@@ -382,7 +381,11 @@ def test_common_classes_leaves_out_and_says_so():
 def test_nothing_in_common():
     real, fake = make_set("real", seed=1), make_set("fake", seed=2)
     other = dataclasses.replace(fake, features=dataclasses.replace(fake.features, y=fake.features.y + 10))
-    with pytest.raises(ValueError, match="no class with two samples in every set"):
+    with pytest.raises(ValueError, match=r"no class in common: 0, 1, 2, \.\.\. against 10, 11, 12, \.\.\."):
         compare_sets(real, [other], common_classes=True)
+    rows = np.arange(0, 120, 30)  # one sample of each class
+    single = Features(*(getattr(fake.features, field)[rows] for field in ("x", "y", "index")), {})
+    with pytest.raises(ValueError, match="no class with two samples in every set"):
+        compare_sets(real, [dataclasses.replace(fake, features=single)], common_classes=True)
     with pytest.raises(ValueError, match="at least one generated set"):
         compare_sets(real, [])
