@@ -20,7 +20,7 @@ from kdist.files import write_atomically
 from ..labels import ALL, as_labels, class_labels
 from ..npz import read_npz
 
-__all__ = ["Features", "load_features", "make_comparable"]
+__all__ = ["Features", "load_features", "load_sampled", "make_comparable"]
 
 _FORMAT, _VERSION = "kdist-features", 1
 
@@ -102,8 +102,6 @@ def load_features(path: str | Path) -> Features:
         raise FileNotFoundError(f"no feature file at {path}; make one with `kdist features`")
     try:
         arrays, about = _read(path)
-        if missing := {"x", "y"} - arrays.keys():
-            raise ValueError(f"no {' and '.join(sorted(missing))} in it, only {', '.join(arrays) or 'nothing'}")
     except Exception as error:  # safetensors and json raise their own on a broken file
         raise ValueError(f"{path} is no whole feature file with arrays x and y ({error}); make it again") from error
     x, y = arrays["x"], arrays["y"]
@@ -125,6 +123,32 @@ def load_features(path: str | Path) -> Features:
         metadata = {"classes": _for_json(names)}
     index = _checked_index(path, arrays.get("index", np.arange(len(x))), len(x), metadata)
     return Features(x, labels, index, metadata)
+
+
+def load_sampled(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """``x`` (N, ...) and ``y`` (N,) of a file in the space that is sampled, which theory and design need.
+
+    Raises:
+        FileNotFoundError: no file there.
+        ValueError: as for :func:`load_features`, or features of a network, in which no sampler adds noise.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        arrays, about = _read(check_path(path))
+        x, y = arrays["x"], arrays["y"]
+    except Exception as error:  # safetensors and json raise their own on a broken file
+        raise ValueError(f"{path} must be an .npz or .safetensors with x (N, ...) and y (N,): {error}") from error
+    extractor = (about or {}).get("extractor", "pixels")
+    if extractor != "pixels":
+        raise ValueError(
+            f"{path} holds features of {extractor!r}, and no sampler adds its noise there. Needed are pixels (kdist "
+            "features ... --extractor pixels), or a model's latents (an .npz with x and y, without metadata)"
+        )
+    if x.dtype.kind not in "fiu" or not x.ndim:
+        raise ValueError(f"{path}: x must be real numbers, (N, ...); got {x.dtype} of shape {x.shape}")
+    return x, as_labels(f"{path}: y", y, len(x))
 
 
 def _check_metadata(path: Path, y: np.ndarray, metadata: dict[str, Any]) -> None:
@@ -219,6 +243,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
             text = (file.metadata() or {}).get("metadata")
+    if missing := {"x", "y"} - arrays.keys():
+        raise ValueError(f"no {' and '.join(sorted(missing))} in it, only {', '.join(arrays) or 'nothing'}")
     if text is None:
         return arrays, None
     about = json.loads(text)

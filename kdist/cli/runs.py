@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-import zipfile
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,28 +71,20 @@ class Run:
 
         Raises:
             OSError: no such file.
-            ValueError: not an .npz with ``x`` and ``y``.
+            ValueError: no file of ``x`` and ``y``, or one of a network's features: no sampler adds noise there.
         """
-        import numpy as np
-
         path = self.features
         if path is None:
             from ..digits import load_data
 
             images, labels = load_data()
             return images.numpy(), labels.numpy()
-        if not path.is_file():
-            raise FileNotFoundError(f"--features {path}: no such file")
+        from kdist.evals.features.feature_set import load_sampled
+
         try:
-            if not zipfile.is_zipfile(path):
-                raise ValueError("it is no archive of arrays")
-            with np.load(path, allow_pickle=False) as data:
-                names = list(data.keys())
-                if missing := {"x", "y"} - set(names):
-                    raise ValueError(f"no {' and '.join(sorted(missing))} in it, only {', '.join(names) or 'nothing'}")
-                return data["x"], data["y"]
-        except (ValueError, OSError, EOFError) as error:
-            raise ValueError(f"--features {path} must be an .npz with x (N, ...) and y (N,): {error}") from None
+            return load_sampled(path)
+        except (ValueError, OSError) as error:
+            raise type(error)(f"--features: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,9 @@ import typer
 from typer.testing import CliRunner
 
 from kdist import from_json, parse
-from kdist.cli.design import design_command
+from kdist.cli.design import design_command, design_early_command
 from kdist.cli.predict import predict
+from kdist.evals import Features
 from kdist.theory import GaussianPair, distortion
 
 
@@ -22,6 +23,7 @@ def run(tmp_path, monkeypatch):
     app = typer.Typer(add_completion=False)
     app.command("predict")(predict)
     app.command("design")(design_command)
+    app.command("design-early")(design_early_command)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
@@ -59,6 +61,25 @@ def test_predict_writes_what_the_library_says(run, features, data, tmp_path):
         assert found["overshoot"] == pytest.approx(expected.overshoot)
         assert found["variance_ratio"] == pytest.approx(list(expected.variance_ratio))
     assert (tmp_path / "p" / "predict.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+@pytest.mark.parametrize("command", ["predict", "design", "design-early"])
+def test_space_of_the_sampler(run, data, command, suffix):
+    """A classifier's features are in no space in which noise is added; pixels are, whatever file they come in."""
+    x, y = data
+    for extractor in ("digits", "inception", "pixels"):
+        about = {"extractor": extractor, "classes": {"0": "a", "1": "b", "2": "c"}}
+        Features(np.float32(x), y, np.arange(len(x)), about).save(f"{extractor}.{suffix}")
+    for extractor in ("digits", "inception"):
+        result = run(command, "-f", f"{extractor}.{suffix}")
+        assert isinstance(result.exception, ValueError)
+        message = f"{extractor}.{suffix} holds features of '{extractor}', and no sampler adds its noise there"
+        assert message in str(result.exception)
+        assert "--extractor pixels" in str(result.exception)
+    options = {"predict": ["-s", 2], "design": ["--scale", 1.2], "design-early": ["--per-class", 2, "--steps", 4]}
+    result = run(command, "-f", f"pixels.{suffix}", *options[command])
+    assert "holds features of" not in f"{result.output} {result.exception}"
 
 
 def test_predict_splits_off_the_solver(run, features, tmp_path):
@@ -125,7 +146,7 @@ def test_infeasible_designs_leave_no_file(run, features, tmp_path):
         (["predict", "-f", "real.npz", "--class", "9"], ValueError, "no such class; there are 0, 1, 2"),
         (["predict", "-f", "single.npz"], ValueError, "one sample"),
         (["predict", "-f", "holes.npz"], ValueError, "must be finite"),
-        (["predict", "-f", "short.npz"], ValueError, "one for each row"),
+        (["predict", "-f", "short.npz"], ValueError, "short.npz: y must hold one label per sample"),
         (["predict", "-f", "real.npz", "-s", "windw:scale=3"], ValueError, "unknown schedule"),
         (["predict", "-f", "real.npz", "--solver", "eulre"], ValueError, "unknown solver"),
         (["predict", "-f", "real.npz", "--solver", "dpm_adaptive"], ValueError, "not affine"),
