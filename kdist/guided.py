@@ -7,20 +7,18 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from . import rules
 from .conditioning import Uncond, Unjoinable, join, take_rows, unconditional_args
-from .schedules import Constant, Schedule
-from .schedules.base import readable
-from .schedules.evaluate import host_values, scale_of_rows
-
-if TYPE_CHECKING:
-    from .trace import Trace
+from .schedules import Constant, PerRow, Schedule
+from .schedules.evaluate import host_values, readable, scale_of_rows
+from .trace import Trace
+from .wrapper import Wrapper
 
 __all__ = ["CFGDenoiser", "GuidedDenoiser", "ScaleLike", "guide"]
 
@@ -28,22 +26,21 @@ ScaleLike = Schedule | float | Callable[[torch.Tensor], Any]
 
 
 class _Call(NamedTuple):
-    """One call of a guided model: (N,) noise levels and scales, conditions, and which rows need which passes."""
+    """One call of a guided model: (N,) noise levels and scales, conditions, and the rows that need each pass."""
 
     sigma: torch.Tensor
     scale: torch.Tensor
     cond_args: Mapping[str, Any]
     uncond_args: Mapping[str, Any]
-    both: list[int]
-    only_cond: list[int]
-    only_uncond: list[int]
+    cond_rows: list[int] | None = None  # None: all of them
+    uncond_rows: list[int] | None = None
 
 
-class GuidedDenoiser(nn.Module):
+class GuidedDenoiser(Wrapper):
     """A model with guidance, itself a k-diffusion model: ``forward(x, sigma, **extra_args) -> denoised``.
 
-    Made by :func:`guide`, which documents the arguments. Attributes of the wrapped model (``sigma_min``,
-    ``get_sigmas``, ``sigma_to_t``, ...) are reachable through it.
+    Made by :func:`guide`, which documents the arguments. A subclass may say what the two passes get
+    (:meth:`conditions`) and what they cost (:meth:`passes`).
     """
 
     def __init__(
@@ -57,28 +54,19 @@ class GuidedDenoiser(nn.Module):
         batched: bool = True,
         check_finite: bool = False,
     ) -> None:
-        super().__init__()
-        for name, value in (("model", model), ("weak_model", weak_model), ("rule", rule), ("schedule", schedule)):
-            if value is not None and not callable(value) and not (name == "schedule" and _is_number(value)):
+        super().__init__(model)
+        number = _as_number(schedule)
+        self.schedule: Any = schedule if number is None else Constant(number)
+        for name, value in (("model", model), ("weak_model", weak_model), ("rule", rule), ("schedule", self.schedule)):
+            if value is not None and not callable(value):
                 raise TypeError(f"{name} must be callable; got {type(value).__name__}")
-        self.inner_model = model
         self.weak_model = weak_model
-        self.schedule = _callable_schedule(schedule)
         self.uncond = uncond
         self.rule = rules.linear if rule is None else rule
         self.batched = batched
         self.check_finite = check_finite
         self._traces: list[Trace] = []
         self.reset_nfe()
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            # "inner_model" itself is missing while a copy or an unpickled object is being built
-            if name == "inner_model" or name.startswith("__"):
-                raise
-            return getattr(self.inner_model, name)
 
     @property
     def nfe(self) -> float:
@@ -98,8 +86,6 @@ class GuidedDenoiser(nn.Module):
         Args:
             options: see :class:`kdist.trace.Trace`, e.g. ``log_volume=True``.
         """
-        from .trace import Trace
-
         trace = Trace(**options)
         self._traces.append(trace)
         try:
@@ -124,8 +110,15 @@ class GuidedDenoiser(nn.Module):
             FloatingPointError: with ``check_finite``, a prediction that is not finite.
         """
         assert self.schedule is not None
-        uncond_args = unconditional_args(extra_args, self.uncond, len(x))
-        return self._denoise(x, sigma, self.schedule, extra_args, uncond_args)
+        return self._denoise(x, sigma, self.schedule, *self.conditions(extra_args, len(x)))
+
+    def conditions(self, extra_args: Mapping[str, Any], batch: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The keyword arguments of the conditional and of the unconditional pass, for a batch of ``batch`` rows."""
+        return extra_args, unconditional_args(extra_args, self.uncond, batch)
+
+    def passes(self, args: Mapping[str, Any]) -> int:
+        """Network evaluations per row that one call of the wrapped model makes with these conditions."""
+        return 1
 
     def _denoise(
         self,
@@ -141,73 +134,90 @@ class GuidedDenoiser(nn.Module):
             raise ValueError(f"sigma must have shape ({batch},) like the batch, or (); got {tuple(sigma.shape)}")
         bound = schedule.bind(cond_args, batch) if isinstance(schedule, Schedule) else schedule
         scale = scale_of_rows(bound, sigma)
-        rules.check_scales(self.rule, scale, sigma, schedule)
-        call = _Call(sigma, scale, cond_args, uncond_args, *self._passes(bound, scale))
+        call = _Call(sigma, scale, cond_args, uncond_args, *self._needed(bound, scale))
         denoised, cond = self._evaluate(x, call)
         if self._traces and readable(x):
             self._record(x, denoised, cond, call)
         return denoised
 
-    def _passes(
+    def _needed(
         self, schedule: Callable[[torch.Tensor], Any], scale: torch.Tensor
-    ) -> tuple[list[int], list[int], list[int]]:
-        """The rows that need both passes, only the conditional one and only the unconditional one."""
-        rows = range(len(scale))
+    ) -> tuple[list[int] | None, list[int] | None]:
+        """The rows that need the conditional pass and those that need the unconditional one; None is all."""
         to_cond, to_uncond = rules.reductions(self.rule)
-        values = host_values(schedule, scale) if to_cond or to_uncond else None
+        looked_at = to_cond or to_uncond or scale.device.type == "cpu"  # there looking is free, and finds infinities
+        values = host_values(schedule, scale) if looked_at else None
         if values is None:
-            return list(rows), [], []
-        only_cond = [row for row in rows if values[row] == 1 and to_cond]
-        only_uncond = [row for row in rows if values[row] == 0 and to_uncond]
-        alone = {*only_cond, *only_uncond}
-        return [row for row in rows if row not in alone], only_cond, only_uncond
+            return None, None
+        cond_rows = [row for row, value in enumerate(values) if value != 0 or not to_uncond]
+        uncond_rows = [row for row, value in enumerate(values) if value != 1 or not to_cond]
+        every = len(values)
+        return cond_rows if len(cond_rows) < every else None, uncond_rows if len(uncond_rows) < every else None
 
     def _evaluate(self, x: torch.Tensor, call: _Call) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The guided prediction, and the conditional one where it was made for all rows."""
-        sigma, scale, _, _, both, only_cond, only_uncond = call
-        cond, uncond = self._predict(x, call, both + only_cond, both + only_uncond)
-        if len(both) == len(x):
-            return self._combine(cond, uncond, scale, x, sigma), cond
-        if not both and not only_uncond:
+        cond_rows, uncond_rows = call.cond_rows, call.uncond_rows
+        cond, uncond = self._predict(x, call, cond_rows, uncond_rows)
+        if cond_rows is None and uncond_rows is None:
+            return self._combine(cond, uncond, call, x), cond
+        if uncond_rows == []:
             return cond, cond
-        if not both and not only_cond:
+        if cond_rows == []:
             return uncond, None
-        # every prediction lists the rows that need both passes first
-        parts = [cond[len(both) :], uncond[len(both) :]]
-        if both:
-            rows = torch.tensor(both, device=x.device)
-            mixed = (cond[: len(both)], uncond[: len(both)], scale[rows], x[rows], sigma[rows])
-            parts.insert(0, self._combine(*mixed))
-        order = torch.tensor(both + only_cond + only_uncond, device=x.device)
-        return torch.cat(parts)[order.argsort()], None
+        # the prediction that a row went without is filled with the other one, so that the rule sees whole batches
+        every = range(len(x))
+        made = torch.cat([cond, uncond])
+        at_cond = {row: place for place, row in enumerate(every if cond_rows is None else cond_rows)}
+        at_uncond = {row: place for place, row in enumerate(every if uncond_rows is None else uncond_rows, len(cond))}
+        places = [(at_cond.get(row, at_uncond.get(row)), at_uncond.get(row, at_cond.get(row))) for row in every]
+        first, second = torch.tensor(places).to(x.device, non_blocking=True).unbind(1)
+        cond, uncond = made[first], made[second]
+        alone = (first == second).view(-1, *(1,) * (cond.ndim - 1))  # rules that look at x do not give it back exactly
+        denoised = torch.where(alone, cond, self._combine(cond, uncond, call, x))
+        return denoised, cond if cond_rows is None else None
 
-    def _combine(
-        self, cond: torch.Tensor, uncond: torch.Tensor, scale: torch.Tensor, x: torch.Tensor, sigma: torch.Tensor
-    ) -> torch.Tensor:
-        trailing = (1,) * (cond.ndim - 1)
-        return self.rule(cond, uncond, scale.view(-1, *trailing), x, sigma.view(-1, *trailing))
+    def _combine(self, cond: torch.Tensor, uncond: torch.Tensor, call: _Call, x: torch.Tensor) -> torch.Tensor:
+        shape = (-1, *(1,) * (cond.ndim - 1))
+        return self.rule(cond, uncond, call.scale.view(shape), x, call.sigma.view(shape))
 
     def _predict(
-        self, x: torch.Tensor, call: _Call, cond_rows: list[int], uncond_rows: list[int]
+        self, x: torch.Tensor, call: _Call, cond_rows: list[int] | None, uncond_rows: list[int] | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Both predictions for the rows that need them, in one network call where that is possible."""
-        cond = _rows(x, call.sigma, call.cond_args, cond_rows)
-        uncond = _rows(x, call.sigma, call.uncond_args, uncond_rows)
         weak = self.inner_model if self.weak_model is None else self.weak_model
-        if self.batched and weak is self.inner_model and cond_rows and uncond_rows:
-            sizes = (len(uncond_rows), len(cond_rows))
+        batch = len(x)
+        if self.batched and weak is self.inner_model and cond_rows != [] and uncond_rows != []:
             try:
-                args = join(uncond[2], cond[2], sizes)
+                args = join(call.uncond_args, call.cond_args, (batch, batch), (uncond_rows, cond_rows))
             except Unjoinable:
                 pass  # e.g. prompts of different lengths: two calls
             else:
-                stacked = torch.cat([uncond[0], cond[0]]), torch.cat([uncond[1], cond[1]])
-                first, second = self._call(self.inner_model, *stacked, args, len(x), "guided").split(sizes)
-                return second, first
+                (x_uncond, sigma_uncond), (x_cond, sigma_cond) = (
+                    (take_rows(x, rows, batch), take_rows(call.sigma, rows, batch)) for rows in (uncond_rows, cond_rows)
+                )
+                stacked = torch.cat([x_uncond, x_cond]), torch.cat([sigma_uncond, sigma_cond])
+                made = self._call(self.inner_model, *stacked, args, batch, "guided")
+                return made[len(x_uncond) :], made[: len(x_uncond)]
         # the order of classic CFG code: unconditional first
-        second = self._call(weak, *uncond, len(x), "unconditional") if uncond_rows else x[:0]
-        first = self._call(self.inner_model, *cond, len(x), "conditional") if cond_rows else x[:0]
-        return first, second
+        uncond = self._pass(weak, x, call.sigma, call.uncond_args, uncond_rows, "unconditional")
+        cond = self._pass(self.inner_model, x, call.sigma, call.cond_args, cond_rows, "conditional")
+        return cond, uncond
+
+    def _pass(
+        self,
+        model: Callable[..., torch.Tensor],
+        x: torch.Tensor,
+        sigma: torch.Tensor,
+        args: Mapping[str, Any],
+        rows: list[int] | None,
+        name: str,
+    ) -> torch.Tensor:
+        """One network call for these rows; no rows, no call."""
+        if rows == []:
+            return x[:0]
+        batch = len(x)
+        x, sigma, args = (take_rows(value, rows, batch) for value in (x, sigma, args))
+        return self._call(model, x, sigma, args, batch, name)
 
     @torch.no_grad()
     def _record(self, x: torch.Tensor, denoised: torch.Tensor, cond: torch.Tensor | None, call: _Call) -> None:
@@ -216,7 +226,7 @@ class GuidedDenoiser(nn.Module):
         def both(
             x: torch.Tensor, denoised: torch.Tensor, cond: torch.Tensor | None
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            return denoised, self._predict(x, call, list(range(len(x))), [])[0] if cond is None else cond
+            return denoised, self._predict(x, call, None, [])[0] if cond is None else cond
 
         counted = dict(self._rows_run)
         for trace in self._traces:
@@ -226,7 +236,7 @@ class GuidedDenoiser(nn.Module):
                 call.scale,
                 *both(x, denoised, cond),
                 lambda x: both(x, *self._evaluate(x, call)),
-                lambda: self._predict(x, call, [], list(range(len(x))))[1],
+                lambda: self._predict(x, call, [], None)[1],
             )
         self._rows_run = counted
 
@@ -240,8 +250,15 @@ class GuidedDenoiser(nn.Module):
         name: str,
     ) -> torch.Tensor:
         if not torch.compiler.is_compiling():
-            self._rows_run[batch] = self._rows_run.get(batch, 0) + len(x)
+            self._rows_run[batch] = self._rows_run.get(batch, 0) + len(x) * self.passes(args)
         denoised = model(x, sigma, **args)
+        if not isinstance(denoised, torch.Tensor):
+            raise TypeError(f"the model must return one tensor, denoised; got {type(denoised).__name__}")
+        if denoised.shape != x.shape:
+            raise ValueError(
+                f"the {name} prediction has shape {tuple(denoised.shape)} for x of shape {tuple(x.shape)}: a denoiser "
+                "gives every row of its input one prediction of the same shape"
+            )
         if self.check_finite and not denoised.isfinite().all():
             bad = ~denoised.isfinite().flatten(1).all(1)
             raise FloatingPointError(
@@ -329,7 +346,7 @@ class CFGDenoiser(GuidedDenoiser):
         sigma: torch.Tensor,
         uncond: Any,
         cond: Any,
-        cond_scale: float | None = None,
+        cond_scale: float | torch.Tensor | None = None,
         **extra_args: Any,
     ) -> torch.Tensor:
         """Guided prediction, (N, ...).
@@ -338,7 +355,7 @@ class CFGDenoiser(GuidedDenoiser):
             x: (N, ...) noisy samples.
             sigma: (N,) noise levels.
             uncond, cond: the conditions, tensors (N, ...) or nested dicts and lists of them.
-            cond_scale: k-diffusion's guidance scale.
+            cond_scale: k-diffusion's guidance scale: a number, or one per row (a tensor of N numbers, any shape).
             extra_args: passed to both passes.
 
         Raises:
@@ -346,30 +363,33 @@ class CFGDenoiser(GuidedDenoiser):
         """
         schedule = self.schedule
         if cond_scale is not None:
-            if schedule is None:
-                schedule = Constant(float(cond_scale))
-            elif isinstance(schedule, Schedule):
-                schedule = schedule.with_scale(float(cond_scale))
-            else:
+            if schedule is not None and not isinstance(schedule, Schedule):
                 raise ValueError("cond_scale sets the peak of a kdist Schedule; a plain function has none: pass None")
+            schedule = _with_peak(Constant(1) if schedule is None else schedule, cond_scale, len(x))
         if schedule is None:
             raise ValueError("no guidance scale: pass cond_scale, or build CFGDenoiser with a schedule")
         return self._denoise(x, sigma, schedule, {self.key: cond, **extra_args}, {self.key: uncond, **extra_args})
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _as_number(value: Any) -> float | None:
+    """Python's and NumPy's numbers and tensors of one number; None for anything else."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    if hasattr(value, "__array__") and getattr(value, "ndim", None) == 0:
+        return float(value)
+    return None
 
 
-def _callable_schedule(schedule: ScaleLike | None) -> Callable[[torch.Tensor], Any] | None:
-    return Constant(schedule) if _is_number(schedule) else schedule  # type: ignore[return-value]
-
-
-def _rows(
-    x: torch.Tensor, sigma: torch.Tensor, args: Mapping[str, Any], rows: list[int]
-) -> tuple[torch.Tensor, torch.Tensor, Mapping[str, Any]]:
-    """The inputs of one pass. All rows in order, the usual case, is no copy."""
-    if rows == list(range(len(x))):
-        return x, sigma, args
-    index = torch.tensor(rows, dtype=torch.int64, device=x.device)
-    return x[index], sigma[index], take_rows(args, index, len(x))
+def _with_peak(schedule: Schedule, cond_scale: Any, batch: int) -> Schedule:
+    number = _as_number(cond_scale)
+    if number is None:
+        try:
+            peaks = torch.as_tensor(cond_scale).flatten().tolist()
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"cond_scale must be a number, or one for each row; got {cond_scale!r}") from None
+        if len(peaks) not in (1, batch):
+            raise ValueError(f"cond_scale must be a number, or {batch}, one for each row; got {len(peaks)}")
+        if len(peaks) > 1:
+            return PerRow(schedule, peaks)
+        number = peaks[0]
+    return schedule.with_scale(number)

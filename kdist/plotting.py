@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .schedules import Schedule
+__all__ = ["PALETTE", "plot_schedule"]
 
-__all__ = ["plot_schedule"]
+# Okabe and Ito, for colour-blind readers too: blue, vermilion, green, purple, sky blue, orange, black
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
+
+class Curve(Protocol):
+    """A schedule, as far as drawing it goes."""
+
+    @property
+    def breakpoints(self) -> tuple[float, ...]: ...
+    def __call__(self, sigma: torch.Tensor) -> torch.Tensor: ...
 
 
 def plot_schedule(
-    schedule: Schedule, *, sigma_min: float = 0.02, sigma_max: float = 80.0, ax: Axes | None = None, **style: Any
+    schedule: Curve, *, sigma_min: float = 0.02, sigma_max: float = 80.0, ax: Axes | None = None, **style: Any
 ) -> Axes:
     """Draw ``scale`` against ``sigma`` on a log axis that runs as sampling does, high sigma on the left.
 

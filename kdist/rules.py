@@ -18,12 +18,13 @@ pass is not run. An undecorated rule always gets both. :func:`serves` declares t
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import torch
 
-from .schedules.base import readable
+from .schedules.levels import readable
 
 __all__ = [
     "Rule",
@@ -63,35 +64,29 @@ def reductions(rule: Callable[..., Any]) -> tuple[bool, bool]:
     return getattr(rule, "reduces_to_cond", False), getattr(rule, "reduces_to_uncond", False)
 
 
-def serves(*, minimum: float | None = None, maximum: float | None = None) -> Callable[[R], R]:
-    """Mark a rule that is right only for some scales; a schedule that leaves them then fails at that noise level.
+def serves(*, minimum: float = -math.inf, maximum: float = math.inf) -> Callable[[R], R]:
+    """Mark a rule that is right only for some scales; where a schedule leaves them it raises ValueError.
 
     Checking reads the scales, so on an accelerator a rule with this mark costs one synchronisation per network call.
     The rules here serve every scale and do without.
     """
 
     def mark(rule: R) -> R:
-        rule.serves = (minimum, maximum)  # type: ignore[attr-defined]
-        return rule
+        @functools.wraps(rule)
+        def checked(cond: torch.Tensor, uncond: torch.Tensor, scale: torch.Tensor, x: torch.Tensor, sigma: torch.Tensor,
+                    **options: Any) -> torch.Tensor:  # fmt: skip
+            outside = (scale < minimum) | (scale > maximum)
+            if readable(outside) and outside.any():
+                level, where = scale[outside][0].item(), sigma[outside][0].item()
+                raise ValueError(
+                    f"the rule {rule.__name__} serves scales from {minimum:g} to {maximum:g}; the schedule gives "
+                    f"{level:g} at sigma={where:g}: use another rule, or clip the schedule"
+                )
+            return rule(cond, uncond, scale, x, sigma, **options)
+
+        return checked  # type: ignore[return-value]
 
     return mark
-
-
-def check_scales(rule: Callable[..., Any], scale: torch.Tensor, sigma: torch.Tensor, schedule: Any) -> None:
-    """Raise ValueError where ``scale`` leaves what :func:`serves` declared, naming rule, schedule and noise level."""
-    while isinstance(rule, functools.partial):
-        rule = rule.func
-    minimum, maximum = getattr(rule, "serves", (None, None))
-    if (minimum is None and maximum is None) or not readable(scale):
-        return
-    outside = scale.clamp(minimum, maximum) != scale
-    if outside.any():
-        limits = [f"from {minimum}"] * (minimum is not None) + [f"up to {maximum}"] * (maximum is not None)
-        level, where = scale[outside][0].item(), sigma[outside][0].item()
-        raise ValueError(
-            f"the rule {rule.__name__} serves scales {' '.join(limits)}; the schedule {schedule} gives {level:g} at "
-            f"sigma={where:g}: use another rule, or clip the schedule"
-        )
 
 
 @reduces_at(cond=True, uncond=True)
@@ -122,10 +117,13 @@ def rescaled(
         phi: how much of the rescaling, 0 none, 1 all; the paper's 0.7.
         rule: makes the guided prediction.
     """
-    guided = rule(cond, uncond, scale, x, sigma)
+    if not 0 <= phi <= 1:
+        raise ValueError(f"rescaled: phi is a share, 0 to 1; got {phi}")
+    guided = rule(wide(cond), wide(uncond), scale, wide(x), sigma)  # half precision would round away small contrast
     wanted, spread = (flat(prediction).std(1, correction=0) for prediction in (cond, guided))
-    # a prediction without any contrast has none to rescale
-    ratio = torch.where(spread > 0, wanted / spread, 1).view_as(scale)
+    # a prediction without any contrast has none to rescale, and no gradient of it
+    some = spread > 0
+    ratio = torch.where(some, wanted / torch.where(some, spread, 1), 1).view_as(scale)
     return (guided * (1 + phi * (ratio - 1))).to(cond.dtype)
 
 
@@ -153,10 +151,10 @@ def projected(
     """
     onto, difference = flat(cond), flat(cond) - flat(uncond)
     if norm_threshold is not None:
-        if norm_threshold <= 0:
+        if not norm_threshold > 0:
             raise ValueError(f"projected: norm_threshold must be above 0, or None for no limit; got {norm_threshold}")
         length = torch.linalg.vector_norm(difference, dim=1, keepdim=True)
-        difference = difference * (norm_threshold / length).clamp_max(1)  # a length of 0 divides to infinity, then 1
+        difference = difference * (norm_threshold / length.clamp_min(norm_threshold))
     update = difference - (1 - eta) * _along(difference, onto)
     return (cond + (scale - 1) * update.view_as(cond)).to(cond.dtype)
 
@@ -194,12 +192,22 @@ def thresholded(
     left out.
 
     Args:
-        quantile: of the absolute values, in [0, 1].
-        limit: largest absolute value of the data.
+        quantile: of the absolute values, in [0, 1], linear between them.
+        limit: largest absolute value of the data, above 0.
         rule: makes the guided prediction.
     """
-    guided = flat(rule(cond, uncond, scale, x, sigma))
-    size = guided.abs().quantile(quantile, dim=1, keepdim=True).clamp_min(limit)
+    if not 0 <= quantile <= 1:
+        raise ValueError(f"thresholded: quantile is a share, 0 to 1; got {quantile}")
+    if not 0 < limit < math.inf:
+        raise ValueError(f"thresholded: limit must be above 0 and finite; got {limit}")
+    guided = flat(rule(wide(cond), wide(uncond), scale, wide(x), sigma))
+    if not guided.numel():
+        return cond
+    # sorted by hand: torch.quantile refuses more than 16 million elements
+    ordered = guided.abs().sort(dim=1).values
+    place = quantile * (ordered.shape[1] - 1)
+    low, high = ordered[:, math.floor(place)], ordered[:, math.ceil(place)]
+    size = torch.lerp(low, high, place - math.floor(place)).clamp_min(limit).unsqueeze(1)
     return (guided.clamp(-size, size) * (limit / size)).view_as(cond).to(cond.dtype)
 
 
@@ -213,13 +221,19 @@ def on_noise(
     look at. The factor sigma makes no difference to them, except to ``norm_threshold``, which stays in units of the
     data.
     """
+    x = wide(x)  # at high sigma, half precision would round the data away
     return (x - rule(x - cond, x - uncond, scale, x, sigma)).to(cond.dtype)
+
+
+def wide(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in float32 at least."""
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
 def flat(prediction: torch.Tensor) -> torch.Tensor:
     """(N, elements of a sample), at least float32: sums over a sample overflow in half precision."""
-    wide = prediction if prediction.dtype in (torch.float32, torch.float64) else prediction.float()
-    return wide.unsqueeze(-1).flatten(1)  # a sample may be one number, a batch may be empty
+    rows = wide(prediction)
+    return rows.reshape(len(rows), math.prod(rows.shape[1:]))  # a sample may be one number, a batch may be empty
 
 
 def _along(vectors: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:

@@ -110,7 +110,8 @@ def called_sigmas(
         return torch.zeros_like(x)
 
     if "noise_sampler" in inspect.signature(function).parameters:
-        options.setdefault("noise_sampler", lambda *_: torch.zeros(1))
+        options.setdefault("noise_sampler", lambda *_: torch.zeros(1, dtype=torch.float32))
     with torch.random.fork_rng(devices=[]):  # some solvers draw noise even where they do not use it
-        sample(function, record, torch.ones(1), torch.as_tensor(sigmas, dtype=torch.float32, device="cpu"), **options)
+        start, levels = torch.ones(1, dtype=torch.float32), torch.as_tensor(sigmas, dtype=torch.float32, device="cpu")
+        sample(function, record, start, levels, **options)
     return called

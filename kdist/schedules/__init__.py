@@ -1,17 +1,25 @@
 """Guidance schedules: pure functions ``sigma -> scale`` in k-diffusion's convention (1 = conditional)."""
 
-from .base import Schedule, from_dict, from_json, registry, scale_to_weight, weight_to_scale
-from .compose import Clip, Product, Sum, Then
-from .constant import Constant, Interval
+from .base import (
+    Clip,
+    Constant,
+    Product,
+    Schedule,
+    Sum,
+    Then,
+    registry,
+    scale_to_weight,
+    weight_to_scale,
+)
 from .curves import Beta, Exponential, Ramp, Triangle
-from .describe import describe
+from .interval import Interval
 from .negative import EarlyNegative, LateNegative, LinearInVariance, NegativeWindow
 from .on_levels import describe_on
 from .piecewise import Piecewise
 from .progress import progress_to_sigma, sigma_to_progress
 from .rows import PerClass, PerRow
 from .terms import InTerms, from_sigma, in_terms_of, to_sigma
-from .text import parse
+from .text import describe, from_dict, from_json, parse
 
 __all__ = [
     "Beta",

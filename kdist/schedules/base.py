@@ -8,21 +8,35 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import torch
 
 from ..files import write_atomically
+from ..plotting import plot_schedule
+from ..solvers import called_sigmas
+from .fields import finite
+from .levels import at_or_below, on_edges, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Schedule", "from_dict", "from_json", "scale_to_weight", "weight_to_scale"]
+__all__ = [
+    "Clip",
+    "Constant",
+    "Product",
+    "Schedule",
+    "Sum",
+    "Then",
+    "registry",
+    "scale_to_weight",
+    "weight_to_scale",
+]
 
 FORMAT_VERSION = 1  # of the JSON form; a file of a newer version is refused
 
@@ -40,7 +54,7 @@ def weight_to_scale(weight: float) -> float:
     return weight + 1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Schedule:
     """Base of all schedules. Subclasses are frozen dataclasses that define :meth:`_scale`.
 
@@ -59,7 +73,19 @@ class Schedule:
         _REGISTRY[cls.kind] = cls
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
+        """The scale at float32 or float64 levels, in their dtype."""
         raise NotImplementedError(f"{type(self).__name__} does not define _scale")
+
+    def evaluate(self, sigma: torch.Tensor) -> torch.Tensor:
+        """The scale at noise levels of any shape, in at least float32; nothing is read from the device.
+
+        A level is on an edge where the edge rounds to it in its own precision (:mod:`kdist.schedules.levels`).
+
+        Raises:
+            ValueError: ``sigma`` holds no floating-point numbers.
+        """
+        wide = sigma.dtype in (torch.float32, torch.float64)
+        return self._scale(sigma if wide else on_edges(sigma, self.breakpoints))
 
     @overload
     def __call__(self, sigma: float) -> float: ...
@@ -69,21 +95,31 @@ class Schedule:
         """The guidance scale at ``sigma`` (k-diffusion's convention, 1 = conditional).
 
         Raises:
-            ValueError: a negative or non-finite ``sigma`` (tensors on an accelerator are not looked at: that would
-                cost a synchronisation per network call).
+            ValueError: a negative or non-finite ``sigma``, one that holds no floating-point numbers, or a scale that
+                its dtype cannot hold (tensors on an accelerator are not looked at: that would cost a synchronisation).
             TypeError: ``sigma`` is neither a number nor a tensor.
         """
         if isinstance(sigma, torch.Tensor):
-            # half precision cannot hold the arithmetic of a schedule; its values, cast back, are fine
-            work = sigma if sigma.dtype in (torch.float32, torch.float64) else sigma.float()
-            return self._scale(work).to(sigma.dtype)
+            scale = self.evaluate(sigma).to(sigma.dtype)
+            if scale.device.type == "cpu" and readable(scale):
+                self._check(sigma, scale)
+            return scale
         try:
             value = float(sigma)
         except (TypeError, ValueError):
             raise TypeError(f"sigma must be a number or a torch tensor; got {type(sigma).__name__}") from None
-        if not 0 <= value < math.inf:
-            raise ValueError(f"sigma must be finite and not negative; got {value}")
-        return float(self._scale(torch.tensor(value, dtype=torch.float64)))
+        return float(self(torch.tensor(value, dtype=torch.float64)))
+
+    def _check(self, sigma: torch.Tensor, scale: torch.Tensor) -> None:
+        wrong = (sigma < 0) | ~sigma.isfinite()
+        if wrong.any():
+            raise ValueError(f"sigma must be finite and not negative; got {sigma[wrong].flatten()[0].item()}")
+        wrong = ~scale.isfinite()
+        if wrong.any():
+            raise ValueError(
+                f"{self.kind}: the scale at sigma={sigma[wrong].flatten()[0].item():g} is not finite in {scale.dtype}: "
+                "bound it, e.g. with clip(maximum=...)"
+            )
 
     @property
     def breakpoints(self) -> tuple[float, ...]:
@@ -115,29 +151,21 @@ class Schedule:
     # Composition
 
     def __add__(self, other: Schedule | float) -> Schedule:
-        from .compose import Sum
-
         return Sum(self, as_schedule(other))
 
     __radd__ = __add__
 
     def __mul__(self, other: Schedule | float) -> Schedule:
-        from .compose import Product
-
         return Product(self, as_schedule(other))
 
     __rmul__ = __mul__
 
     def clip(self, minimum: float | None = None, maximum: float | None = None) -> Schedule:
         """The same schedule kept inside ``[minimum, maximum]``; None leaves a side open."""
-        from .compose import Clip
-
         return Clip(self, minimum, maximum)
 
     def then(self, later: Schedule | float, *, at: float) -> Schedule:
         """This schedule above ``sigma = at``, ``later`` at and below it (sampling runs from high sigma to low)."""
-        from .compose import Then
-
         return Then(self, as_schedule(later), at)
 
     # Counting and looking
@@ -153,15 +181,12 @@ class Schedule:
                 every one-call-per-step solver, and needs no k-diffusion).
             solver_options: passed to the solver, e.g. ``eta=0``.
         """
-        from ..solvers import called_sigmas
-
         called = (
             [float(s) for s in sigmas if s > 0] if solver is None else called_sigmas(solver, sigmas, **solver_options)
         )
         if not self.can_skip:
             return 2 * len(called)
-        # in float32, as the solvers hold them: a level that sits on a window's edge must fall on the same side
-        scales = self(torch.tensor(called, dtype=torch.float32))
+        scales = self.evaluate(torch.tensor(called, dtype=torch.float32))  # as the solvers hold them
         return int((2 - (scales == 0).int() - (scales == 1).int()).sum())
 
     def describe_on(self, sigmas: torch.Tensor | Sequence[float]) -> str:
@@ -173,23 +198,16 @@ class Schedule:
 
     def plot(self, *, sigma_min: float = 0.02, sigma_max: float = 80.0, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw scale against sigma (log axis, sampling from left to right); returns the matplotlib axes."""
-        from ..plotting import plot_schedule
-
         return plot_schedule(self, sigma_min=sigma_min, sigma_max=sigma_max, ax=ax, **style)
 
     # Serialisation
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping; :func:`from_dict` gives the schedule back."""
+        """A JSON-ready mapping; :func:`kdist.from_dict` gives the schedule back."""
         values: dict[str, Any] = {"type": self.kind}
         for field in dataclasses.fields(self):
             values[field.name] = _plain(getattr(self, field.name))
         return values
-
-    @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> Schedule:
-        """See :func:`kdist.schedules.from_dict`."""
-        return from_dict(values)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The schedule as JSON text, also written to ``path`` (whole or not at all) when one is given."""
@@ -198,28 +216,27 @@ class Schedule:
             write_atomically(Path(path), text + "\n")
         return text
 
-    @staticmethod
-    def from_json(source: str | os.PathLike[str]) -> Schedule:
-        """See :func:`kdist.schedules.from_json`."""
-        return from_json(source)
-
     def __str__(self) -> str:
-        """The form that :func:`kdist.parse` reads, where there is one (compositions have only JSON)."""
-        return f"{self.kind}:{','.join(self._spec_fields())}"
+        """The form that :func:`kdist.parse` reads."""
+        return f"{self.kind}:{','.join(self._text_fields())}"
 
-    def _spec_fields(self) -> Iterator[str]:
+    def _text_fields(self) -> Iterator[str]:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value != field.default:
-                yield f"{field.name}={_spec_value(value)}"
+                yield f"{field.name}={_text(value)}"
 
 
-def _spec_value(value: Any) -> str:
+def _text(value: Any, *, nested: bool = False) -> str:
     if isinstance(value, tuple):
-        return ",".join(map(_spec_value, value))
+        items = ",".join(_text(item, nested=True) for item in value)
+        return f"[{items}]" if nested or len(value) < 2 else items
     if isinstance(value, Schedule):
         return f"({value})"
-    return "none" if value is None else f"{value!r}" if isinstance(value, float) else str(value)
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[A-Za-z_][\w-]*", value) and value.lower() not in ("none", "nan", "inf", "infinity")
+        return value if plain else json.dumps(value)
+    return "none" if value is None else repr(value)
 
 
 def _plain(value: Any) -> Any:
@@ -230,37 +247,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _revive(value: Any) -> Any:
-    """The inverse of :func:`_plain`."""
-    if isinstance(value, Mapping):
-        return from_dict(value)
-    if isinstance(value, list):
-        return tuple(_revive(item) for item in value)
-    return value
+def registry() -> dict[str, type[Schedule]]:
+    """Every known schedule by its name in :func:`kdist.parse` and JSON."""
+    return dict(sorted(_REGISTRY.items()))
 
 
 def as_schedule(value: Schedule | float) -> Schedule:
     """A number as a constant schedule; schedules as they are."""
-    if isinstance(value, Schedule):
-        return value
-    from .constant import Constant
-
-    return Constant(value)
-
-
-def finite(owner: Schedule, *names: str, optional: bool = False) -> None:
-    """Store the named fields as floats; raise ValueError where one is not a finite number."""
-    for name in names:
-        value = getattr(owner, name)
-        if value is None and optional:
-            continue
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"{owner.kind}: {name} must be a number; got {value!r}") from None
-        if not math.isfinite(number):
-            raise ValueError(f"{owner.kind}: {name} must be finite; got {number}")
-        object.__setattr__(owner, name, number)
+    return value if isinstance(value, Schedule) else Constant(value)
 
 
 def merged_breakpoints(*schedules: Schedule) -> tuple[float, ...]:
@@ -268,72 +262,126 @@ def merged_breakpoints(*schedules: Schedule) -> tuple[float, ...]:
     return tuple(sorted({point for schedule in schedules for point in schedule.breakpoints}))
 
 
-def readable(tensor: torch.Tensor) -> bool:
-    """Whether a tensor has values to look at: not inside ``torch.func`` transforms or ``torch.compile``."""
-    if torch.compiler.is_compiling():
-        return False
-    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """``scale`` at every noise level (Ho & Salimans 2022, arXiv 2207.12598)."""
+
+    scale: float
+
+    def __post_init__(self) -> None:
+        finite(self, "scale")
+
+    def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(sigma, self.scale)
+
+    @property
+    def can_skip(self) -> bool:
+        return self.scale in (0, 1)
 
 
-def ordered_sigmas(owner: Schedule, low: str = "sigma_lo", high: str = "sigma_hi") -> None:
-    """Raise ValueError unless 0 <= low < high."""
-    finite(owner, low, high)
-    lo, hi = getattr(owner, low), getattr(owner, high)
-    if lo < 0:
-        raise ValueError(f"{owner.kind}: {low} is a noise level and cannot be negative; got {lo}")
-    if not lo < hi:
-        raise ValueError(f"{owner.kind}: {low} must be below {high}; got {low}={lo}, {high}={hi} (swap them?)")
+# Schedules made of schedules
 
 
-def registry() -> dict[str, type[Schedule]]:
-    """Every known schedule by its name in :func:`kdist.parse` and JSON."""
-    return dict(sorted(_REGISTRY.items()))
+class _Composed(Schedule):
+    """Fields that are schedules follow the batch, and each is asked at the levels as they came."""
+
+    def bind(self, extra_args: Mapping[str, Any], batch: int) -> Schedule:
+        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        bound = {name: part.bind(extra_args, batch) for name, part in parts.items() if isinstance(part, Schedule)}
+        return dataclasses.replace(self, **bound)
 
 
-def build(kind: str, values: Mapping[str, Any]) -> Schedule:
-    """The schedule of that name with those fields; unknown names and fields fail with what is known."""
-    if kind not in _REGISTRY:
-        raise ValueError(f"unknown schedule {kind!r}; known: {', '.join(registry())}")
-    cls = _REGISTRY[kind]
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise ValueError(f"{kind} has no {', '.join(map(repr, unknown))}; it takes {', '.join(fields)}")
-    missing = [
-        name
-        for name, field in fields.items()
-        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ValueError(f"{kind} needs {', '.join(missing)}; it takes {', '.join(fields)}")
-    return cls(**values)
+class _Pair(_Composed):
+    first: Schedule
+    second: Schedule
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "first", as_schedule(self.first))
+        object.__setattr__(self, "second", as_schedule(self.second))
+
+    @property
+    def breakpoints(self) -> tuple[float, ...]:
+        return merged_breakpoints(self.first, self.second)
 
 
-def from_dict(values: Mapping[str, Any]) -> Schedule:
-    """The schedule that :meth:`Schedule.to_dict` described.
+@dataclass(frozen=True)
+class Sum(_Pair):
+    """``first(sigma) + second(sigma)``."""
 
-    Raises:
-        ValueError: an unknown type or field, a missing field, or a newer format version.
-    """
-    fields = dict(values)
-    version = fields.pop("kdist_schedule", FORMAT_VERSION)
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise ValueError(
-            f"this schedule is in format {version}, this kdist reads up to {FORMAT_VERSION}: upgrade kdist"
-        )
-    kind = fields.pop("type", None)
-    if kind is None:
-        raise ValueError("not a schedule: no 'type' in it")
-    return build(kind, {name: _revive(value) for name, value in fields.items()})
+    first: Schedule
+    second: Schedule
+
+    def evaluate(self, sigma: torch.Tensor) -> torch.Tensor:
+        return self.first.evaluate(sigma) + self.second.evaluate(sigma)
 
 
-def from_json(source: str | os.PathLike[str]) -> Schedule:
-    """Read a schedule from JSON text (starting with ``{``) or from a file."""
-    text = str(source)
-    if not text.lstrip().startswith("{"):
-        text = Path(source).read_text()
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error}") from None
-    return from_dict(values)
+@dataclass(frozen=True)
+class Product(_Pair):
+    """``first(sigma) * second(sigma)``."""
+
+    first: Schedule
+    second: Schedule
+
+    def evaluate(self, sigma: torch.Tensor) -> torch.Tensor:
+        return self.first.evaluate(sigma) * self.second.evaluate(sigma)
+
+
+@dataclass(frozen=True)
+class Clip(_Composed):
+    """``schedule(sigma)`` kept inside ``[minimum, maximum]``; its kinks at the limits are not listed as breakpoints."""
+
+    schedule: Schedule
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schedule", as_schedule(self.schedule))
+        finite(self, "minimum", "maximum", optional=True)
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"clip: minimum={self.minimum} is above maximum={self.maximum}")
+
+    def evaluate(self, sigma: torch.Tensor) -> torch.Tensor:
+        scale = self.schedule.evaluate(sigma)
+        if self.minimum is None and self.maximum is None:
+            return scale
+        return scale.clamp(self.minimum, self.maximum)
+
+    def with_scale(self, scale: float) -> Clip:
+        return Clip(self.schedule.with_scale(scale), self.minimum, self.maximum)
+
+    @property
+    def breakpoints(self) -> tuple[float, ...]:
+        return self.schedule.breakpoints
+
+
+@dataclass(frozen=True)
+class Then(_Composed):
+    """``earlier`` above ``sigma = at``, ``later`` at and below it."""
+
+    earlier: Schedule
+    later: Schedule
+    at: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "earlier", as_schedule(self.earlier))
+        object.__setattr__(self, "later", as_schedule(self.later))
+        finite(self, "at")
+        if self.at < 0:
+            raise ValueError(f"then: at is a noise level and cannot be negative; got {self.at}")
+
+    def evaluate(self, sigma: torch.Tensor) -> torch.Tensor:
+        reached = at_or_below(on_edges(sigma, (self.at,)), self.at)
+        return torch.where(reached, self.later.evaluate(sigma), self.earlier.evaluate(sigma))
+
+    def with_scale(self, scale: float) -> Then:
+        return Then(self.earlier.with_scale(scale), self.later.with_scale(scale), self.at)
+
+    @property
+    def breakpoints(self) -> tuple[float, ...]:
+        early = [point for point in self.earlier.breakpoints if point > self.at]
+        late = [point for point in self.later.breakpoints if point < self.at]
+        return tuple(sorted({*early, self.at, *late}))
+
+    @property
+    def can_skip(self) -> bool:
+        return self.earlier.can_skip or self.later.can_skip

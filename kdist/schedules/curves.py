@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
-from .base import Schedule, finite, ordered_sigmas
+from .base import Schedule
+from .fields import finite, ordered_sigmas
+from .levels import at_or_below
 
 __all__ = ["Beta", "Exponential", "Ramp", "Triangle"]
 
@@ -27,8 +29,8 @@ def _check_range(owner: Schedule, low: str = "sigma_min", high: str = "sigma_max
 def _progress(sigma: torch.Tensor, high: float, low: float) -> torch.Tensor:
     """0 at ``high`` and above, 1 at ``low`` and below, linear in log sigma in between; exact at both ends."""
     part = (math.log(high) - sigma.clamp_min(torch.finfo(sigma.dtype).tiny).log()) / math.log(high / low)
-    part = part.clamp(0, 1).masked_fill(sigma >= high, 0)
-    return part.masked_fill(sigma <= low, 1)
+    part = part.clamp(0, 1).masked_fill(sigma >= high * (1 - torch.finfo(sigma.dtype).eps), 0)
+    return part.masked_fill(at_or_below(sigma, low), 1)
 
 
 def _between(first: float, second: float, part: torch.Tensor) -> torch.Tensor:

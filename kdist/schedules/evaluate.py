@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from .base import Schedule, readable
+from .base import Schedule
+from .levels import on_edges, readable
 
-__all__ = ["host_values", "scale_of_rows"]
+__all__ = ["host_values", "readable", "scale_of_rows"]
 
 
 def scale_of_rows(schedule: Callable[[Any], Any], sigma: torch.Tensor) -> torch.Tensor:
@@ -21,18 +22,19 @@ def scale_of_rows(schedule: Callable[[Any], Any], sigma: torch.Tensor) -> torch.
         sigma: (N,) noise levels; half precision is evaluated in float32.
 
     Raises:
-        ValueError: a result that is neither a number nor of shape () or (N,), or (on the CPU) not finite.
+        ValueError: levels that are no floating-point numbers, or a result that is neither a number nor of shape () or
+            (N,), or (on the CPU) not finite.
     """
-    work = sigma if sigma.dtype in (torch.float32, torch.float64) else sigma.float()
     if isinstance(schedule, Schedule):
-        return schedule(work)
+        return schedule.evaluate(sigma)
+    work = on_edges(sigma, ())
     try:
         value = schedule(work)
     except (RuntimeError, TypeError, ValueError) as error:
         # a function written for numbers ("4 if sigma > 1 else 0") meets a batch: ask it row by row
         if len(work) == 1 or not any(word in str(error) for word in ("ambiguous", "scalar", "one element")):
             raise
-        value = torch.tensor([float(schedule(level)) for level in work.tolist()])
+        value = torch.tensor([float(schedule(level)) for level in work.tolist()], dtype=torch.float64)
     scale = torch.as_tensor(value, dtype=work.dtype, device=work.device)
     if scale.ndim and scale.shape != work.shape:
         raise ValueError(
@@ -51,15 +53,21 @@ def host_values(schedule: Callable[[Any], Any], scale: torch.Tensor) -> list[flo
 
     Not read: a schedule that never needs one pass alone (reading would synchronise an accelerator for nothing), and
     tensors inside ``torch.func`` transforms or ``torch.compile``, which have no values to read.
+
+    Raises:
+        ValueError: a scale that is not finite.
     """
     if isinstance(schedule, Schedule) and not schedule.can_skip:
         return None
     if not readable(scale):
         return None
     values = scale.tolist()
-    if any(map(math.isnan, values)):  # PerClass on an accelerator, where it does not look at the classes itself
-        missing = [row for row, value in enumerate(values) if math.isnan(value)]
+    if all(map(math.isfinite, values)):
+        return values
+    missing = [row for row, value in enumerate(values) if math.isnan(value)]
+    if missing:  # PerClass on an accelerator, where it does not look at the classes itself
         raise ValueError(
             f"the schedule has no scale for rows {missing}: their class is not listed, and there is no default"
         )
-    return values
+    rows = [row for row, value in enumerate(values) if math.isinf(value)]
+    raise ValueError(f"the schedule {schedule} gives an infinite scale in rows {rows}: bound it with clip(maximum=...)")

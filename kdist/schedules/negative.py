@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from .base import Schedule, finite, ordered_sigmas
+from .base import Schedule
+from .fields import finite, ordered_sigmas
+from .levels import at_or_below, held
 
 __all__ = ["EarlyNegative", "LateNegative", "LinearInVariance", "NegativeWindow"]
 
@@ -48,16 +50,18 @@ class NegativeWindow(Schedule):
             )
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
+        last = self.scale if self.after is None else self.after
+        if not self.ramp:
+            return held(sigma, self.scale, (self.sigma_hi, self.inside), (self.sigma_lo, last))
         below = self._step(sigma, self.sigma_hi)
         after = self._step(sigma, self.sigma_lo)
-        last = self.scale if self.after is None else self.after
         # exactly one of the three is 1 away from the ramps, so that levels 0 and 1 come out exact
         return (1 - below) * self.scale + (below - after) * self.inside + after * last
 
     def _step(self, sigma: torch.Tensor, edge: float) -> torch.Tensor:
-        """0 well above ``edge``, 1 at and below it; a half cosine in log sigma in between when there is a ramp."""
-        if not self.ramp or not edge:
-            return (sigma <= edge).to(sigma.dtype)
+        """0 well above ``edge``, 1 well below it, a half cosine in log sigma in between."""
+        if not edge:
+            return at_or_below(sigma, edge).to(sigma.dtype)
         offset = (math.log(edge) - sigma.clamp_min(torch.finfo(sigma.dtype).tiny).log()) / self.ramp
         return 0.5 - 0.5 * torch.cos(math.pi * (offset + 0.5).clamp(0, 1))
 
@@ -92,8 +96,7 @@ class LateNegative(Schedule):
             )
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
-        early, late = torch.full_like(sigma, self.scale), torch.full_like(sigma, self.late)
-        return torch.where(sigma > self.sigma_switch, early, late)
+        return held(sigma, self.scale, (self.sigma_switch, self.late))
 
     @property
     def breakpoints(self) -> tuple[float, ...]:
@@ -125,8 +128,7 @@ class EarlyNegative(Schedule):
         ordered_sigmas(self, "sigma_end", "sigma_switch")
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
-        guided = torch.where(sigma > self.sigma_end, self.scale, 1.0)
-        return torch.where(sigma > self.sigma_switch, self.early, guided).to(sigma.dtype)
+        return held(sigma, self.early, (self.sigma_switch, self.scale), (self.sigma_end, 1.0))
 
     @property
     def breakpoints(self) -> tuple[float, ...]:

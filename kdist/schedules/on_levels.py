@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 
 from .base import Schedule
-from .describe import describe
 from .piecewise import Piecewise
+from .text import describe
 
 __all__ = ["describe_on"]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from .base import Schedule
+from .levels import at_or_below
 
 __all__ = ["Piecewise"]
 
@@ -34,12 +34,16 @@ class Piecewise(Schedule):
 
     def __post_init__(self) -> None:
         for name in ("sigmas", "scales"):
+            given = getattr(self, name)
             try:
-                values = tuple(float(v) for v in getattr(self, name))
-            except (TypeError, ValueError):
-                raise ValueError(f"piecewise: {name} must be a sequence of numbers") from None
-            if not all(map(math.isfinite, values)):
-                raise ValueError(f"piecewise: {name} must be finite; got {values}")
+                # one number is a list of one; text would be taken apart into digits
+                values = (
+                    (float(given),) if isinstance(given, (int, float, str, bytes)) else tuple(float(v) for v in given)
+                )
+            except (TypeError, ValueError, OverflowError):
+                raise ValueError(f"piecewise: {name} must be a sequence of numbers; got {given!r}") from None
+            if not all(abs(value) <= torch.finfo(torch.float32).max for value in values):
+                raise ValueError(f"piecewise: {name} must be finite, in float32 too; got {values}")
             object.__setattr__(self, name, values)
         if len(self.sigmas) != len(self.scales) or not self.sigmas:
             raise ValueError(
@@ -76,8 +80,8 @@ class Piecewise(Schedule):
             torch.tensor(values, dtype=sigma.dtype).to(sigma.device, non_blocking=True)
             for values in (self.sigmas, self.scales)
         )
-        # number of nodes at or above sigma; with float equality a node itself belongs to its own piece
-        above = (sigma.unsqueeze(-1) <= nodes).sum(-1)
+        # number of nodes at or above sigma; a node itself belongs to its own piece
+        above = at_or_below(sigma.unsqueeze(-1), nodes).sum(-1)
         left = (above - 1).clamp(0, len(self.sigmas) - 1)
         if self.interpolation == "previous" or len(self.sigmas) == 1:
             return scales[left]

@@ -7,13 +7,15 @@ by hand gives a schedule for one batch, e.g. to count: ``per_class.bind({"class_
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .base import Schedule, as_schedule, merged_breakpoints, readable
+from .base import Schedule, as_schedule, merged_breakpoints
+from .levels import on_edges, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,11 +57,11 @@ class _Bound(_ByRow):
     def _members(self) -> tuple[Schedule, ...]:
         return self.choices
 
-    def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
+    def evaluate(self, sigma: torch.Tensor) -> torch.Tensor:
         index = self.index.to(sigma.device, non_blocking=True)  # copied without waiting for the device
-        scale = torch.full_like(sigma, torch.nan)
+        scale = torch.full_like(on_edges(sigma, ()), torch.nan)
         for number, choice in enumerate(self.choices):
-            scale = torch.where(index == number, choice(sigma), scale)
+            scale = torch.where(index == number, choice.evaluate(sigma), scale)
         return scale
 
     def nfe(self, sigmas: torch.Tensor | Sequence[float], solver: str | None = None, **solver_options: Any) -> float:
@@ -87,12 +89,17 @@ class PerClass(_ByRow):
     default: Schedule | float | None = None
 
     def __post_init__(self) -> None:
+        given = self.schedules.items() if isinstance(self.schedules, Mapping) else self.schedules
         try:
-            pairs = [(int(class_), as_schedule(schedule)) for class_, schedule in dict(self.schedules).items()]
+            pairs = [(_class_number(class_), as_schedule(schedule)) for class_, schedule in given]
         except (TypeError, ValueError) as error:
             raise ValueError(f"per-class: schedules must map class numbers to schedules or numbers ({error})") from None
         if not pairs:
             raise ValueError("per-class: schedules is empty; for one schedule for all, use it as it is")
+        listed = [class_ for class_, _ in pairs]
+        twice = sorted({class_ for class_ in listed if listed.count(class_) > 1})
+        if twice:
+            raise ValueError(f"per-class: class {', '.join(map(str, twice))} is given twice in schedules")
         object.__setattr__(self, "schedules", tuple(sorted(pairs, key=lambda pair: pair[0])))
         if self.default is not None:
             object.__setattr__(self, "default", as_schedule(self.default))
@@ -118,9 +125,10 @@ class PerClass(_ByRow):
                 "(set key=)"
             )
         classes = extra_args[self.key]
-        if not isinstance(classes, torch.Tensor) or classes.shape != (batch,) or classes.is_floating_point():
-            found = tuple(classes.shape) if isinstance(classes, torch.Tensor) else type(classes).__name__
-            raise ValueError(f"per-class: {self.key} must be {batch} class numbers, one per row; got {found}")
+        if not isinstance(classes, torch.Tensor) or classes.shape != (batch,) or not _counts(classes.dtype):
+            found = f"{classes.dtype} {tuple(classes.shape)}" if isinstance(classes, torch.Tensor) else type(classes)
+            raise ValueError(f"per-class: {self.key} must be {batch} class numbers, integers, one per row; got {found}")
+        classes = classes.long()  # uint64 has few operations; beyond int64 it becomes negative, a class of nobody
         listed = list(self._listed)
         index = torch.full_like(classes, -1 if self.default is None else len(listed), dtype=torch.int64)
         for number, class_ in enumerate(listed):
@@ -142,6 +150,16 @@ class PerClass(_ByRow):
         return ax
 
 
+def _class_number(class_: Any) -> int:
+    if isinstance(class_, float) and class_.is_integer():
+        return int(class_)  # text has no other numbers
+    return operator.index(class_)
+
+
+def _counts(dtype: torch.dtype) -> bool:
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+
+
 @dataclass(frozen=True)
 class PerRow(_ByRow):
     """One shape, a peak for each row: row ``i`` gets ``schedule.with_scale(scales[i])``.
@@ -157,8 +175,10 @@ class PerRow(_ByRow):
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_schedule(self.schedule))
         try:
+            if isinstance(self.scales, (str, bytes)):
+                raise TypeError("text would be taken apart into digits")
             object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"per-row: scales must be one number per row; got {self.scales!r}") from None
         _ = self._members  # raises here where a peak does not suit the schedule
 

@@ -23,6 +23,7 @@ EXAMPLES = [
     kdist.LinearInVariance(w0=-0.5, omega=0.1, max_scale=6.0),
     kdist.Piecewise((80.0, 5.0, 0.5), (1.0, 4.0, 0.0)),
     kdist.Piecewise((80.0, 5.0, 0.5), (1.0, 4.0, 0.0), "linear"),
+    kdist.Piecewise((5.0,), (4.0,)),
 ]
 COMPOSED = [
     kdist.Constant(2.0) + kdist.LateNegative(1.0, 1.0),
@@ -96,9 +97,10 @@ def test_breakpoints_list_every_jump(schedule):
     assert list(schedule.breakpoints) == sorted(set(schedule.breakpoints))
 
 
-@pytest.mark.parametrize("schedule", EXAMPLES, ids=ids)
+@pytest.mark.parametrize("schedule", EXAMPLES + COMPOSED, ids=all_ids)
 def test_text_round_trip(schedule):
     assert kdist.parse(str(schedule)) == schedule
+    assert kdist.parse(schedule.to_json()) == schedule
 
 
 @pytest.mark.parametrize("schedule", EXAMPLES + COMPOSED, ids=all_ids)

@@ -1,4 +1,4 @@
-"""The two schedules that everybody has: a constant scale, and a constant scale inside an interval."""
+"""A constant scale inside an interval of noise levels."""
 
 from __future__ import annotations
 
@@ -6,26 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from .base import Schedule, finite, ordered_sigmas
+from .base import Schedule
+from .fields import finite, ordered_sigmas
+from .levels import held
 
-__all__ = ["Constant", "Interval"]
-
-
-@dataclass(frozen=True)
-class Constant(Schedule):
-    """``scale`` at every noise level (Ho & Salimans 2022, arXiv 2207.12598)."""
-
-    scale: float
-
-    def __post_init__(self) -> None:
-        finite(self, "scale")
-
-    def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
-        return torch.full_like(sigma, self.scale)
-
-    @property
-    def can_skip(self) -> bool:
-        return self.scale in (0, 1)
+__all__ = ["Interval"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +30,7 @@ class Interval(Schedule):
         ordered_sigmas(self)
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
-        inside = (sigma > self.sigma_lo) & (sigma <= self.sigma_hi)
-        return torch.where(inside, torch.full_like(sigma, self.scale), torch.full_like(sigma, self.outside))
+        return held(sigma, self.outside, (self.sigma_hi, self.scale), (self.sigma_lo, self.outside))
 
     @property
     def breakpoints(self) -> tuple[float, ...]:
