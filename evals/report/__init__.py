@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdist.files import write_atomically
+from kdist.files import write_together
 
 from .comparison import Comparison, compare_sets
 from .files import SCHEMA, classes_csv, results_json
-from .page import make_figures, make_page
+from .page import FIGURES, make_figures, make_page
 from .paired import PairedRatio, paired_ratio
 from .sets import MeasuredSet, open_sets
 
@@ -30,7 +30,9 @@ __all__ = [
 
 
 def write_report(out: Path, comparison: Comparison, *, command: str) -> list[Path]:
-    """Write every output, each file whole or not at all; the numbers first, the pictures after them.
+    """Write every output, all of them together: files of a former run in the folder stay, or all are gone.
+
+    Should a picture or the page fail, the numbers are written without them.
 
     Args:
         out: the folder.
@@ -43,11 +45,15 @@ def write_report(out: Path, comparison: Comparison, *, command: str) -> list[Pat
     Raises:
         OSError: no space, no permission.
     """
-    texts = {"results.json": results_json(comparison, command), "classes.csv": classes_csv(comparison)}
-    for name, text in texts.items():
-        write_atomically(out / name, text)
-    pictures = make_figures(comparison)
-    for name, png in pictures.items():
-        write_atomically(out / f"{name}.png", png)
-    write_atomically(out / "report.html", make_page(comparison, pictures, command))
-    return [out / name for name in (*texts, *(f"{name}.png" for name in pictures), "report.html")]
+    numbers = {"results.json": results_json(comparison, command), "classes.csv": classes_csv(comparison)}
+    obsolete = ("report.html", *(f"{name}.png" for name in FIGURES))
+    files: dict[str, bytes | str] = dict(numbers)
+    try:
+        pictures = make_figures(comparison)
+        files |= {f"{name}.png": png for name, png in pictures.items()}
+        files["report.html"] = make_page(comparison, pictures, command)
+        write_together(out, files, obsolete=obsolete)
+    except Exception:
+        write_together(out, numbers, obsolete=obsolete)
+        raise
+    return [out / name for name in files]

@@ -15,8 +15,9 @@ from .comparison import Comparison
 from .gallery import gallery
 from .glossary import MEANINGS, STATISTICS, Statistic, interval, number, present
 
-__all__ = ["make_figures", "make_page"]
+__all__ = ["FIGURES", "make_figures", "make_page"]
 
+FIGURES = ("trade_off", "classes", "extreme_classes", "directions", "statistics")  # all that may be drawn
 EXTREMES = 20  # classes at either end that are named when there are too many to name all
 WITH_IMAGES = 4  # classes at either end whose images are shown
 _IN_PANELS = ("vendi", "recall", "coverage", "log_det_ratio", "participation_ratio", "overshoot")
