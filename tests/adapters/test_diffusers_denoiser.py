@@ -187,6 +187,23 @@ def test_prompts_of_different_lengths_are_two_calls(unet, tokens):
         torch.testing.assert_close(guided(x, sigma, encoder_hidden_states=tokens), uncond + 3 * (cond - uncond))
 
 
+@pytest.mark.parametrize("kind", ["v_prediction", "sample"])
+def test_zero_snr_levels_in_half_precision(kind):
+    """sigma^2 is infinite in float16 from 256 on; the result is the float32 one to half's rounding (2^-11)."""
+    scheduler = diffusers.DDPMScheduler(rescale_betas_zero_snr=True, prediction_type=kind)
+
+    def network(z, t, return_dict):
+        return (torch.tanh(z),)
+
+    x, sigma = noise(3, 4, 8, 8), torch.tensor([300.0, 1024.0, 4096.0])
+    x = (x * sigma.view(-1, 1, 1, 1)).half()
+    denoiser = DiffusersDenoiser(network, scheduler)
+    half, wide = denoiser(x, sigma.half()), denoiser(x.float(), sigma)
+    assert half.dtype == torch.float16
+    torch.testing.assert_close(half.float(), wide, rtol=2e-3, atol=2e-3)
+    assert wide.abs().mean() > 0.01
+
+
 def test_half_precision_network(unet, tokens):
     half = DiffusersDenoiser(SimpleNamespace(dtype=torch.bfloat16, config={}, __call__=None), diffusers.DDPMScheduler())
     seen = []
@@ -219,7 +236,7 @@ class Pipe:
 
     def encode_prompt(self, prompt, device, num_images_per_prompt, do_classifier_free_guidance, negative_prompt):
         assert do_classifier_free_guidance
-        assert len(negative_prompt) == len(prompt)
+        assert negative_prompt is None or len(negative_prompt) == len(prompt)
         width = 16 if self.xl else 8
         tokens = torch.ones(len(prompt), 5, width), torch.zeros(len(prompt), 5, width)
         return (*tokens, torch.ones(len(prompt), 8), torch.zeros(len(prompt), 8)) if self.xl else tokens
@@ -242,8 +259,9 @@ def test_sdxl_conditions(sdxl_unet):
         denoiser(x, sigma, encoder_hidden_states=cond["encoder_hidden_states"])
 
 
+@pytest.mark.parametrize("negative", ["blurred", "", None])
 @pytest.mark.parametrize("xl", [False, True])
-def test_same_latents_as_the_whole_pipeline(tiny_models, xl):
+def test_same_latents_as_the_whole_pipeline(tiny_models, xl, negative):
     """Text to latents: diffusers' pipeline with its own guidance, and the same by k-diffusion's Euler."""
     scheduler = diffusers.EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1)
     if xl:
@@ -251,13 +269,13 @@ def test_same_latents_as_the_whole_pipeline(tiny_models, xl):
     else:
         pipe = tiny_models.stable_diffusion(scheduler)
     pipe.set_progress_bar_config(disable=True)
-    prompts, negative = ["a red dog", "a cat"], "blurred"
+    prompts = ["a red dog", "a cat"]
     sigmas = scheduler_sigmas(scheduler, 6)
     x = noise(2, 4, 8, 8) * sigmas[0]
     scheduler.set_timesteps(6)
     theirs = pipe(
         prompts,
-        negative_prompt=[negative] * 2,
+        negative_prompt=None if negative is None else [negative] * 2,
         num_inference_steps=6,
         guidance_scale=5.0,
         latents=x / scheduler.init_noise_sigma,

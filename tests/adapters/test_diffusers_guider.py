@@ -1,5 +1,7 @@
 """The guider, inside diffusers' own SDXL denoising loop on a tiny random network."""
 
+from functools import partial
+
 import diffusers
 import pytest
 import torch
@@ -7,6 +9,7 @@ from diffusers.modular_pipelines.modular_pipeline import BlockState
 from diffusers.modular_pipelines.stable_diffusion_xl.denoise import StableDiffusionXLDenoiseStep
 
 import kdist
+from kdist import rules
 from kdist.adapters.diffusers import DiffusersDenoiser, ScheduleGuidance, scheduler_sigmas, sigma_of_timestep
 from kdist.compat import import_k_diffusion
 from kdist.schedules import PerClass
@@ -53,7 +56,7 @@ def start(sigmas):
     return torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2)) * sigmas[0]
 
 
-def run_k_diffusion(unet, scheduler, sampler, schedule, conditions):
+def run_k_diffusion(unet, scheduler, sampler, schedule, conditions, **options):
     def args(side):
         tokens, pooled, time_ids = side
         return {
@@ -63,7 +66,9 @@ def run_k_diffusion(unet, scheduler, sampler, schedule, conditions):
 
     cond, uncond = map(args, conditions)
     sigmas = scheduler_sigmas(scheduler, STEPS)
-    guided = kdist.guide(DiffusersDenoiser(unet, scheduler), schedule, uncond=uncond)
+    guided = kdist.guide(
+        DiffusersDenoiser(unet, scheduler), schedule, uncond=None if "weak_model" in options else uncond, **options
+    )
     with torch.no_grad():
         return sampler(guided, start(sigmas), sigmas, extra_args=cond, disable=True), guided.nfe
 
@@ -201,6 +206,69 @@ def test_disabled_guider_runs_the_conditional_pass_alone():
     assert len(guider.prepare_inputs({"tokens": torch.ones(1)})) == 1
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.0])
+def test_a_pass_that_is_left_out_is_no_none(scale):
+    """Qwen-Image's pipeline takes the norm of pred_cond; LTX-2's asks which predictions there are."""
+    guider = started(scale)
+    (batch,) = guider.prepare_inputs({"tokens": (torch.ones(2), torch.zeros(2))})
+    batch.noise_pred = torch.full((2,), 3.0)
+    output = guider([batch])
+    assert output.pred is output.pred_cond is output.pred_uncond is batch.noise_pred
+    assert guider.active_predictions() == ["pred_cond" if scale else "pred_uncond"]
+
+
+RULE = partial(rules.rescaled, phi=0.8, rule=partial(rules.projected, eta=0.3))
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_rules_get_denoised_samples(sdxl_unet, conditions, prediction_type):
+    """The whole run of the pipeline with a rule, and kdist.guide with the same rule under k-diffusion's Euler."""
+    scheduler = diffusers.EulerDiscreteScheduler(timestep_spacing="leading", prediction_type=prediction_type)
+    schedule = kdist.NegativeWindow(3.0, sigma_lo=0.9, sigma_hi=3.0, inside=0.5, after=1.0)
+    guider = ScheduleGuidance(schedule, scheduler=scheduler, rule=RULE)
+    latents, called = run_pipeline(sdxl_unet, scheduler, guider, conditions)
+    expected, nfe = run_k_diffusion(sdxl_unet, scheduler, K.sampling.sample_euler, schedule, conditions, rule=RULE)
+    assert nfe == len(called)  # the rule is the conditional prediction at scale 1
+    torch.testing.assert_close(latents, expected, **CLOSE)
+    linear, _ = run_k_diffusion(sdxl_unet, scheduler, K.sampling.sample_euler, schedule, conditions)
+    assert not torch.allclose(latents, linear, rtol=1e-3, atol=1e-3)
+    assert not sdxl_unet._forward_pre_hooks
+
+
+def test_weak_model(sdxl_unet, conditions, tiny_models):
+    """Autoguidance: the weak network gets the positive conditions; the pipeline's network is left as it was."""
+    torch.manual_seed(5)
+    weak = tiny_models.unet(xl=True)
+    scheduler = diffusers.EulerDiscreteScheduler(timestep_spacing="leading")
+    schedule = kdist.Interval(2.0, 0.9, 1e3)
+    guider = ScheduleGuidance(schedule, scheduler=scheduler, weak_model=weak)
+    latents, _ = run_pipeline(sdxl_unet, scheduler, guider, conditions)
+    expected, _ = run_k_diffusion(
+        sdxl_unet,
+        scheduler,
+        K.sampling.sample_euler,
+        schedule,
+        conditions,
+        weak_model=DiffusersDenoiser(weak, scheduler),
+    )
+    torch.testing.assert_close(latents, expected, **CLOSE)
+    assert "forward" not in vars(sdxl_unet)
+
+
+def test_a_schedule_for_each_class(sdxl_unet, conditions):
+    """Row by row, the runs with each class's own schedule."""
+    scheduler = diffusers.EulerDiscreteScheduler(timestep_spacing="leading")
+    schedule = PerClass({3: kdist.LateNegative(4.0, 2.0), 7: 1.0})
+    guider = ScheduleGuidance(schedule, scheduler=scheduler, labels=torch.tensor([3, 7]))
+    latents, _ = run_pipeline(sdxl_unet, scheduler, guider, conditions)
+    for row, alone in enumerate((kdist.LateNegative(4.0, 2.0), 1.0)):
+        expected, _ = run_pipeline(sdxl_unet, scheduler, ScheduleGuidance(alone, scheduler=scheduler), conditions)
+        torch.testing.assert_close(latents[row], expected[row], **CLOSE)
+    wrong = ScheduleGuidance(schedule, scheduler=scheduler, labels=torch.tensor([3, 7, 7]))
+    with pytest.raises(ValueError, match="labels has 3 rows"):
+        run_pipeline(sdxl_unet, scheduler, wrong, conditions)
+
+
 def test_outside_its_loop():
     scheduler = diffusers.EulerDiscreteScheduler()
     guider = ScheduleGuidance(4.0, scheduler=scheduler)
@@ -225,8 +293,11 @@ def test_bad_inputs():
         ScheduleGuidance(lambda sigma: 4.0)
     with pytest.raises(ValueError, match="upgrade kdist"):
         ScheduleGuidance({"kdist_schedule": 99, "type": "constant", "scale": 1.0})
-    with pytest.raises(ValueError, match=r"per-class.*kdist\.guide"):
+    with pytest.raises(ValueError, match=r"PerClass needs the classes.*labels="):
         started(PerClass({0: 4.0}))
+    guider = started(4.0, rule=rules.projected)
+    with pytest.raises(ValueError, match="does not announce its network"):
+        guider.forward(torch.ones(1, 2), torch.zeros(1, 2))
     with pytest.raises(RuntimeError, match=r"pipe\.scheduler"):
         ScheduleGuidance(4.0).set_state(0, 5, torch.tensor(1.0))
     with pytest.raises(ValueError, match="negative_prompt"):

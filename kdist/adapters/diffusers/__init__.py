@@ -1,5 +1,6 @@
-"""diffusers: a guider for modular pipelines, and its networks as k-diffusion denoisers."""
+"""diffusers: a guider for modular pipelines, a scale for classic ones, and its networks as k-diffusion denoisers."""
 
+from .classic import scheduled_scale
 from .denoiser import DiffusersDenoiser, encode_prompts
 from .guider import ScheduleGuidance
 from .levels import scheduler_sigmas, sigma_of_timestep, training_sigmas
@@ -8,6 +9,7 @@ __all__ = [
     "DiffusersDenoiser",
     "ScheduleGuidance",
     "encode_prompts",
+    "scheduled_scale",
     "scheduler_sigmas",
     "sigma_of_timestep",
     "training_sigmas",

@@ -63,7 +63,7 @@ class DiffusersDenoiser(nn.Module):
         if prediction_type not in PREDICTION_TYPES:
             raise ValueError(
                 f"prediction_type must be one of {', '.join(PREDICTION_TYPES)}; got {prediction_type!r} "
-                "(flow-matching networks are not variance preserving: use ScheduleGuidance in their pipelines)"
+                "(flow-matching networks are not variance preserving: use FlowDenoiser)"
             )
         self.inner_model = unet
         self.prediction_type = prediction_type
@@ -130,15 +130,17 @@ class DiffusersDenoiser(nn.Module):
         """
         self._check(x, sigma, extra_args)
         dtype = getattr(self.inner_model, "dtype", x.dtype)
-        level = sigma.view(-1, *(1,) * (x.ndim - 1)).to(x.dtype)
+        # float32: sigma^2 of a zero-SNR scheduler (sigma up to 4096) is infinite in half precision
+        wide = torch.promote_types(x.dtype, torch.float32)
+        level, z = sigma.view(-1, *(1,) * (x.ndim - 1)).to(wide), x.to(wide)
         norm = (level**2 + 1).sqrt()
-        out = self.inner_model((x / norm).to(dtype), self.sigma_to_t(sigma), return_dict=False, **extra_args)[0]
-        out = out[:, : x.shape[1]].to(x.dtype)  # networks that also predict a variance put it after the mean
+        out = self.inner_model((z / norm).to(dtype), self.sigma_to_t(sigma), return_dict=False, **extra_args)[0]
+        out = out[:, : x.shape[1]].to(wide)  # networks that also predict a variance put it after the mean
         if self.prediction_type == "epsilon":
-            return x - level * out
-        if self.prediction_type == "v_prediction":
-            return x / norm**2 - level / norm * out
-        return out
+            out = z - level * out
+        elif self.prediction_type == "v_prediction":
+            out = z / norm**2 - level / norm * out
+        return out.to(x.dtype)
 
     def _check(self, x: torch.Tensor, sigma: torch.Tensor, extra_args: Mapping[str, Any]) -> None:
         for name, value in _tensors(extra_args):
@@ -174,7 +176,7 @@ def encode_prompts(
     pipe: Any,
     prompts: Sequence[str],
     *,
-    negative_prompt: str = "",
+    negative_prompt: str | None = None,
     height: int | None = None,
     width: int | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -183,13 +185,14 @@ def encode_prompts(
     Args:
         pipe: StableDiffusionPipeline or StableDiffusionXLPipeline.
         prompts: N texts.
-        negative_prompt: the text of the unconditional pass; empty is plain guidance.
+        negative_prompt: the text of the unconditional pass. None is what the pipeline itself does without one: zeros
+            for SDXL, the empty text for Stable Diffusion. "" is the empty text for both.
         height, width: image size in pixels (SDXL is told it); None is the pipeline's native size.
 
     Returns:
         ``(cond, uncond)``: ``extra_args`` for the sampler and ``uncond`` for :func:`kdist.guide`, both with N rows.
     """
-    negative = [negative_prompt] * len(prompts)
+    negative = None if negative_prompt is None else [negative_prompt] * len(prompts)
     shared = {
         "prompt": list(prompts),
         "device": pipe._execution_device,

@@ -17,7 +17,7 @@ import torch
 
 from ...schedules.terms import to_sigma
 
-__all__ = ["scheduler_sigmas", "sigma_of_timestep", "training_sigmas"]
+__all__ = ["is_flow", "scheduler_sigmas", "sigma_of_timestep", "training_sigmas"]
 
 # zero-terminal-SNR schedulers end at abar = 0, sigma = infinity; EulerDiscreteScheduler's own floor: sigma = 4096
 _SMALLEST_ALPHA = 2.0**-24
@@ -72,7 +72,7 @@ def sigma_of_timestep(scheduler: Any, timestep: Any, step: int | None = None) ->
     sigmas = getattr(scheduler, "sigmas", None)
     own = None if sigmas is None or len(sigmas) <= index else float(sigmas[index])
     config = scheduler.config
-    if own is not None and _is_flow(scheduler):
+    if own is not None and is_flow(scheduler):
         return to_sigma(own, "s")
     if own is not None and (
         getattr(scheduler, "alphas_cumprod", None) is None or config.get("timestep_type") == "continuous"
@@ -103,7 +103,7 @@ def _index(scheduler: Any, timestep: float, step: int | None) -> int:
     return matches[0]
 
 
-def _is_flow(scheduler: Any) -> bool:
+def is_flow(scheduler: Any) -> bool:
     config = scheduler.config
     return (
         bool(config.get("use_flow_sigmas"))
