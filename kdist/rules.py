@@ -155,7 +155,7 @@ def projected(
             raise ValueError(f"projected: norm_threshold must be above 0, or None for no limit; got {norm_threshold}")
         length = torch.linalg.vector_norm(difference, dim=1, keepdim=True)
         difference = difference * (norm_threshold / length.clamp_min(norm_threshold))
-    update = difference - (1 - eta) * _along(difference, onto)
+    update = difference - (1 - eta) * along(difference, onto)
     return (cond + (scale - 1) * update.view_as(cond)).to(cond.dtype)
 
 
@@ -169,7 +169,7 @@ def zero_star(
     0). The paper projects velocities: ``partial(on_noise, rule=zero_star)``. The prediction that it sets to zero in
     the first steps is left out, as that depends on a step count.
     """
-    multiple = _along(flat(cond), flat(uncond)).view_as(cond)
+    multiple = along(flat(cond), flat(uncond)).view_as(cond)
     return linear(cond, multiple, scale, x, sigma)
 
 
@@ -236,7 +236,7 @@ def flat(prediction: torch.Tensor) -> torch.Tensor:
     return rows.reshape(len(rows), math.prod(rows.shape[1:]))  # a sample may be one number, a batch may be empty
 
 
-def _along(vectors: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+def along(vectors: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
     """The part of each vector along its direction, (N, D); none where the direction is zero."""
     unit = torch.nn.functional.normalize(directions, dim=1)
     return (vectors * unit).sum(1, keepdim=True) * unit
