@@ -109,7 +109,8 @@ def full_precision(device: torch.device) -> Iterator[None]:
         with (
             torch.autocast(device.type, enabled=False),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-            torch.jit.optimized_execution(False),  # TorchScript would re-fuse its kernels after the first calls
+            # TorchScript would re-fuse its kernels after the first calls
+            torch.jit.optimized_execution(False),  # type: ignore[attr-defined]
         ):
             yield
     finally:

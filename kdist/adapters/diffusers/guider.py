@@ -56,7 +56,7 @@ class ScheduleGuidance(BaseGuidance):
     _input_predictions = [_COND, _UNCOND]  # type: ignore[assignment]  # noqa: RUF012
     spatio_temporal_guidance_blocks = None  # LTX-2's pipeline asks for it
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         schedule: Schedule | float | str | Mapping[str, Any],
