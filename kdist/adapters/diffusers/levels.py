@@ -17,7 +17,7 @@ import torch
 
 from ...schedules.terms import to_sigma
 
-__all__ = ["is_flow", "scheduler_sigmas", "sigma_of_timestep", "training_sigmas"]
+__all__ = ["flow_levels", "is_flow", "scheduler_sigmas", "sigma_of_timestep", "training_sigmas"]
 
 # zero-terminal-SNR schedulers end at abar = 0, sigma = infinity; EulerDiscreteScheduler's own floor: sigma = 4096
 _SMALLEST_ALPHA = 2.0**-24
@@ -101,6 +101,32 @@ def _index(scheduler: Any, timestep: float, step: int | None) -> int:
         if guess is not None and guess in matches:
             return guess
     return matches[0]
+
+
+def flow_levels(scheduler: Any, steps: int, *, image_seq_len: int | None = None) -> torch.Tensor:
+    """The levels s of a flow scheduler's run, in [0, 1]: (steps + 1,), the last one 0. The scheduler is left as it is.
+
+    With dynamic shifting the run is that of the pipelines that have it (Flux, Qwen-Image): evenly spaced levels from 1
+    to 1 / steps, shifted by an amount that is linear in the number of image tokens.
+
+    Raises:
+        ValueError: a scheduler that is no flow, or dynamic shifting without ``image_seq_len``.
+    """
+    if not is_flow(scheduler):
+        raise ValueError(f"{type(scheduler).__name__} is no flow-matching scheduler: use DiffusersDenoiser")
+    scheduler, config = copy.deepcopy(scheduler), scheduler.config
+    if not config.get("use_dynamic_shifting"):
+        scheduler.set_timesteps(steps)
+        return scheduler.sigmas.cpu()
+    if image_seq_len is None:
+        raise ValueError(
+            "this scheduler shifts its levels by the size of the image: give image_seq_len, the number of image tokens"
+        )
+    tokens = [config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)]
+    shifts = [config.get("base_shift", 0.5), config.get("max_shift", 1.15)]
+    mu = shifts[0] + (shifts[1] - shifts[0]) * (image_seq_len - tokens[0]) / (tokens[1] - tokens[0])
+    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps).tolist(), mu=mu)
+    return scheduler.sigmas.cpu()
 
 
 def is_flow(scheduler: Any) -> bool:
