@@ -12,7 +12,7 @@ from kdist import digits
 from kdist.digits.classifier import load_digits_classifier
 from kdist.theory import overshoot
 
-__all__ = ["Digits", "responses"]
+__all__ = ["Digits", "responses", "separability"]
 
 Array = np.ndarray
 
@@ -82,6 +82,12 @@ class Digits:
         between = np.square(centres - own.mean(0)).sum() / (len(own) - 1)
         within = np.square(own - centres).sum() / (len(own) - 1)
         return between / self.traces[c], within / self.traces[c]
+
+
+def separability(mean: Any, variance: Any) -> Any:
+    """Between-class over within-class scatter in units of the real one: ``mean**2 / variance``, of means this many
+    times as far from the centre of everything and variances this many times as large."""
+    return mean**2 / variance
 
 
 def responses(found: dict[str, list[float]], base: dict[str, list[float]], suffix: str = "") -> dict[str, Array]:

@@ -1,5 +1,7 @@
 """No standard schedule keeps the variance: published schedules, negative windows, and the most that any can reach.
 
+At equal overshoot, that is; what schedules cost at equal alignment with the class is in :mod:`.equal_alignment`.
+
 One direction, class ``N(mu, c)`` in a whole ``N(nu, u)``, ``k = 1/(c+t) - 1/(u+t)``, ``kappa = (1 + lam)/2``,
 ``0 <= lam <= 1``, from infinity. Let ``L(t) = int_0^t w k`` and ``z = exp(-kappa L)``, which falls from 1 at the data.
 Equations (5) and (6) of docs/theory.md become, because ``w/(u+t) dt = (c+t)/(u-c) dL`` and by parts,
@@ -20,6 +22,7 @@ The mean field of many classes is the pair ``c, 1 + c`` in which the weight is 0
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -45,6 +48,8 @@ from kdist import (
     Triangle,
 )
 from kdist.theory import GaussianPair, distortion, phase_diagram
+from scripts.results import equal_alignment
+from scripts.results.class_moments import separability
 from scripts.results.store import Store
 from scripts.style import COLOURS, MARKERS, markdown
 
@@ -173,14 +178,25 @@ def excess(world: str, lam: float, low: float, high: float, points: int, count: 
 
 
 def compute(
-    store: Store, *, peaks: Sequence[float], points: int, random: int, random_peak: float, seed: int
+    store: Store,
+    *,
+    peaks: Sequence[float],
+    points: int,
+    random: int,
+    random_peak: float,
+    seed: int,
+    aligned: Sequence[float],
+    variances: Sequence[float],
+    edges: int,
 ) -> list[dict[str, Any]]:
-    """One row per world and noise.
+    """One row per world and noise; the first carries the comparison at equal alignment.
 
     Args:
         peaks: largest scales of the schedules; bounds are computed for each.
         points: along each bound.
         random, random_peak, seed: random schedules up to this scale, held against the bounds.
+        aligned, variances: constant scales whose alignment is asked for, of classes of these variances.
+        edges: how many noise levels are tried as edges there.
     """
     rows = []
     every = [
@@ -214,6 +230,15 @@ def compute(
                 for low in LOWS
             ]
             rows.append({"world": world, "noise": noise, "points": found, "bounds": bounds, "random": checks})
+    sigmas = np.geomspace(0.1, 8, edges).round(4).tolist()
+    settings = itertools.product(equal_alignment.MEANS, variances, NOISES.values(), aligned)
+    rows[0]["aligned"] = [
+        store.get(
+            dict(zip(("mu", "c", "lam", "scale"), setting, strict=True)) | {"edges": sigmas},
+            partial(equal_alignment.compare, *setting, sigmas),
+        )
+        for setting in settings
+    ]
     return rows
 
 
@@ -282,6 +307,8 @@ def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
         "bounds": bounds_table(gaussian),
         "standard": str(sum(point["kind"] == "standard" for point in rows[0]["points"])),
         "random": str(checks[0]["count"]),
+        "aligned": equal_alignment.table(rows[0]["aligned"]),
+        **{f"aligned_{name}": text for name, text in equal_alignment.summary(rows[0]["aligned"]).items()},
         "random_largest": f"{max(check['largest'] for check in checks):.5f}",
         **{
             f"standard_{name}_{row['noise'].lower()}": span(row)
@@ -302,7 +329,7 @@ def quoted_peak(rows: list[dict[str, Any]]) -> float:
 
 
 def at_one_peak(rows: list[dict[str, Any]], lows: Sequence[float]) -> str:
-    """Every schedule at the quoted peak: overshoot, variance, and the most that a schedule keeps at this overshoot."""
+    """Every schedule at the quoted peak: overshoot, variance, separability, and the most that any keeps there."""
     peak = quoted_peak(rows)
     body = []
     for together in zip(*(row["points"] for row in rows), strict=True):
@@ -311,9 +338,10 @@ def at_one_peak(rows: list[dict[str, Any]], lows: Sequence[float]) -> str:
         cells = [f"`{together[0]['schedule']}`"]
         for row, point in zip(rows, together, strict=True):
             cells += [f"{point['overshoot']:+.3f}", f"{point['ratio']:.3g}"]
+            cells.append(f"{separability(1 + point['overshoot'], point['ratio']):.3g}")
             cells += [most(row["bounds"][low, peak], point["overshoot"]) for low in reversed(lows)]
         body.append(cells)
-    columns = ["overshoot", "variance", *(f"most from scale {low:g}" for low in reversed(lows))]
+    columns = ["overshoot", "variance", "separability", *(f"most from scale {low:g}" for low in reversed(lows))]
     return markdown(["schedule", *(f"{row['noise']} {column}" for row in rows for column in columns)], body)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 import kdist
 from kdist.theory import critical_alpha, guided_critical_alpha, phase_diagram
+from scripts.results.class_moments import separability
 from scripts.results.store import Store
 from scripts.style import markdown
 
@@ -79,14 +80,14 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     looks = {
         "overlap": ("overlap m", TwoSlopeNorm(1.0, 0.8, 1.5)),
         "ratio": ("variance ratio q / c", TwoSlopeNorm(1.0, 0.0, 1.75)),
+        "separability": ("separability m² c / q", TwoSlopeNorm(1.0, 0.25, 4.0)),
     }
-    fig, axes = plt.subplots(4, len(SCHEDULES), figsize=(9.6, 10.4), sharex=True, sharey=True, layout="constrained")
+    fig, axes = plt.subplots(6, len(SCHEDULES), figsize=(9.6, 15.0), sharex=True, sharey=True, layout="constrained")
     for line, (noise, value) in enumerate((noise, value) for noise in NOISES for value in looks):
         label, norm = looks[value]
         for ax, row in zip(axes[line], [row for row in rows if row["noise"] == noise], strict=True):
-            image = ax.pcolormesh(
-                row["alphas"], row["scales"], np.array(row[value]).T, norm=norm, cmap="PuOr_r", shading="nearest"
-            )
+            values = np.array(separated(row)[value]).T
+            image = ax.pcolormesh(row["alphas"], row["scales"], values, norm=norm, cmap="PuOr_r", shading="nearest")
             ax.axvline(critical_alpha(WITHIN_VAR), color="k", ls=":", label="unguided classes overlap")
             ax.plot(row["border"], row["edges"], "k--", label="guided samples never resolved")
             if row["schedule"] != "constant":
@@ -97,7 +98,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             if line == 0:
                 ax.set_title(row["schedule"], fontsize=11)
         axes[line, 0].set_ylabel(f"{noise}\nguidance scale")
-        fig.colorbar(image, ax=axes[line], label=label, extend="both" if value == "overlap" else "max", aspect=14)
+        fig.colorbar(image, ax=axes[line], label=label, extend="max" if value == "ratio" else "both", aspect=14)
     for ax in axes[-1]:
         ax.set_xlabel("alpha = log P / d")
     fig.legend(*axes[0, -1].get_legend_handles_labels(), ncols=3, fontsize=9, loc="outside lower center", frameon=False)
@@ -105,16 +106,22 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     plt.close(fig)
 
 
+def separated(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with a map of ``separability``: squared distance of class means over variance, over the true one."""
+    ratio = np.maximum(row["ratio"], 5e-5)  # stored with four digits
+    return row | {"separability": separability(np.array(row["overlap"]), ratio)}
+
+
 def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """``table``: overlap / ratio at a few points of the map; ``never_resolved``: where that line ends."""
+    """``table``: overlap / ratio / separability at some points of the map; ``never_resolved``: where that line ends."""
     alphas, scales = rows[0]["alphas"], rows[0]["scales"]
     columns = sorted({min(range(len(alphas)), key=lambda i: abs(alphas[i] - a)) for a in QUOTED["alpha"]})
     lines = sorted({min(range(len(scales)), key=lambda i: abs(scales[i] - s)) for s in QUOTED["scale"]})
     body = [
         [row["schedule"], row["noise"], f"{scales[j]:g}"]
-        + [f"{row['overlap'][i][j]:.2f} / {row['ratio'][i][j]:.2f}" for i in columns]
+        + [f"{row['overlap'][i][j]:.2f} / {row['ratio'][i][j]:.2f} / {row['separability'][i][j]:.3g}" for i in columns]
         for j in lines
-        for row in rows
+        for row in map(separated, rows)
     ]
     borders = {
         f"never_resolved_{row['noise'].lower()}": f"{max(row['border']):.2f}"
