@@ -220,7 +220,7 @@ def _sentence(name: str, report: DistortionReport) -> str:
             if floor is not None
             else ")"
         )
-    if report.settings["resamples"]:
+    if pooled.shrunk is not None:
         text += f"; {pooled.shrunk} of {pooled.n_classes} classes are significantly shrunk, {pooled.widened} widened"
     if math.isfinite(pooled.overshoot):
         text += f"; overshoot {number(pooled.overshoot, '+.2f')} {interval(pooled.overshoot, '+.2f')}"

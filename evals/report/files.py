@@ -1,4 +1,4 @@
-"""``results.json`` (schema ``kdist.report/1``) and ``classes.csv``: everything measured, for other programs."""
+"""``results.json`` (schema ``kdist.report/2``) and ``classes.csv``: everything measured, for other programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .sets import describe
 
 __all__ = ["SCHEMA", "classes_csv", "results_json"]
 
-SCHEMA = "kdist.report/1"
+SCHEMA = "kdist.report/2"
 
 
 def results_json(comparison: Comparison, command: str) -> str:
@@ -60,7 +60,8 @@ def classes_csv(comparison: Comparison) -> str:
 
 def _row(entry: ClassDistortion) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    for field in dataclasses.fields(entry):
+    own = [field for field in dataclasses.fields(entry) if field.name in ("label", "name", "n_real", "n_fake")]
+    for field in dict.fromkeys([*own, *dataclasses.fields(entry)]):
         value = getattr(entry, field.name)
         if field.name == "directional_ratios":
             for place, ratio in enumerate(value):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection
 
 from ..statistics.estimate import Estimate
-from ..statistics.results import ClassDistortion, DistortionReport, PooledDistortion
+from ..statistics.results import Distortion, DistortionReport
 
 __all__ = ["MEANINGS", "STATISTICS", "Statistic", "interval", "number", "percent", "present"]
 
@@ -32,13 +32,19 @@ class Statistic:
     reference: str = ""
     ideal: float | None = None
 
-    def of(self, record: PooledDistortion | ClassDistortion) -> Estimate | None:
+    def of(self, record: Distortion) -> Estimate | None:
         """Its value there; None where it was not measured."""
         value = getattr(record, self.field, None)
         return None if value is None else value if isinstance(value, Estimate) else Estimate(value)
 
 
 STATISTICS: tuple[Statistic, ...] = (
+    Statistic(
+        "energy_distance", "distance", ".3f",
+        "Energy distance between the generated and the real samples of a class, over the real samples' mean distance: "
+        "0 only if the two laws agree in every respect, place, spread, shape and missing modes alike.",
+        ideal=0.0,
+    ),
     Statistic(
         "trace_ratio", "variance kept", ".2f",
         "Trace ratio: total variance of the generated samples of a class over that of the real ones, averaged over "
@@ -58,6 +64,11 @@ STATISTICS: tuple[Statistic, ...] = (
         ideal=0.0,
     ),
     Statistic(
+        "displacement", "displacement", ".2f",
+        "How far the class mean was moved in all, overshoot and sideways together, in the units of overshoot.",
+        ideal=0.0,
+    ),
+    Statistic(
         "mean_shift", "mean shift", ".2f",
         "Distance between generated and real class mean, the noise of both taken off, in units of the class's own "
         "spread (root of its total variance).",
@@ -67,6 +78,17 @@ STATISTICS: tuple[Statistic, ...] = (
         "orthogonal_shift", "sideways shift", ".2f",
         "The part of the mean's shift that overshoot does not explain, in the units of overshoot.",
         ideal=0.0,
+    ),
+    Statistic(
+        "variance_main", "variance, main", ".2f",
+        "Variance kept along the directions in which the real class varies most (found on other samples of it). Below "
+        "1 structure is lost, even where noise elsewhere makes the total look right.",
+        ideal=1.0,
+    ),
+    Statistic(
+        "variance_rest", "variance, rest", ".2f",
+        "Variance kept in all other directions. Above 1 something was added that real samples lack, such as noise.",
+        ideal=1.0,
     ),
     Statistic(
         "log_det_ratio", "log-det ratio", "+.2f",
@@ -94,6 +116,27 @@ STATISTICS: tuple[Statistic, ...] = (
         "coverage", "coverage", ".2f",
         "Share of real samples whose own neighbourhood holds a generated one (Naeem et al. 2020): recall that "
         "generated outliers cannot raise. Compare it with its floor only.",
+    ),
+    Statistic(
+        "precision", "precision", ".2f",
+        "Share of generated samples that lie within the neighbourhood of a real one (Kynkäänniemi et al. 2019): how "
+        "many look real. Compare it with its floor only.",
+    ),
+    Statistic(
+        "density", "density", ".2f",
+        "How many real neighbourhoods hold a generated sample, 1 for real data (Naeem et al. 2020): precision that "
+        "real outliers cannot raise. Compare it with its floor only.",
+    ),
+    Statistic(
+        "kid", "KID per class", ".3g",
+        "Kernel inception distance (Bińkowski et al. 2018) between the samples of a class, unbiased; 0 is right.",
+        ideal=0.0,
+    ),
+    Statistic(
+        "memorisation", "memorisation", ".2f",
+        "Distance of generated samples to the nearest training sample, over that of real samples not trained on: below "
+        "1 they are closer to the training set than new samples are, near 0 they are copies.",
+        ideal=1.0,
     ),
     Statistic(
         "frechet_mean", "Fréchet, mean", ".3g",

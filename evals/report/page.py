@@ -113,8 +113,8 @@ def _rows(comparison: Comparison, statistics: Sequence[Statistic]) -> list[tuple
         cells = [Cell("") if entry is None else _cell(entry.ratio, ".2f") for entry in paired]
         extra.append((f"variance against {comparison.fakes[0].name}", [Cell(""), *cells]))
     if tested:
-        shrunk = [Cell(f"{report.pooled.shrunk} of {count}") for report in reports]
-        widened = [Cell(f"{report.pooled.widened} of {count}") for report in reports]
+        shrunk = [Cell(_of(report.pooled.shrunk, count)) for report in reports]
+        widened = [Cell(_of(report.pooled.widened, count)) for report in reports]
         extra += [("classes shrunk", [Cell(""), *shrunk]), ("classes widened", [Cell(""), *widened])]
     rows[1:1] = extra
     if all(report.pooled.fid_mean is not None for report in reports):
@@ -142,3 +142,7 @@ def _class_row(comparison: Comparison, entry: ClassDistortion) -> tuple[ClassDis
 
 def _cell(estimate: Estimate | None, form: str, *, strong: bool = False) -> Cell:
     return Cell(number(estimate, form), interval(estimate, form), strong)
+
+
+def _of(found: int | None, count: int) -> str:
+    return "–" if found is None else f"{found} of {count}"

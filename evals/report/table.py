@@ -38,11 +38,11 @@ def measure_table(comparison: Comparison) -> Table:
             interval(estimate, statistic.form),
             reference,
             p_value,
-            style="bold" if statistic.field == "trace_ratio" else None,
+            style="bold" if statistic.field in ("energy_distance", "trace_ratio") else None,
         )
     if report.settings["resamples"]:
         for title, count in (("classes shrunk", pooled.shrunk), ("classes widened", pooled.widened)):
-            table.add_row(title, str(count), f"of {pooled.n_classes}", "", "")
+            table.add_row(title, "–" if count is None else str(count), f"of {pooled.n_classes}", "", "")
     if pooled.fid_mean is not None and pooled.fid_covariance is not None:
         table.add_row("FID on these features", number(pooled.fid_mean + pooled.fid_covariance, ".3g"), "", "", "")
     return table
@@ -56,24 +56,29 @@ def comparison_table(comparison: Comparison) -> Table:
     judge = comparison.judge or "accuracy"
     heading = "accu-\nracy" if judge == "accuracy" else "k-NN\nacc."
     for title in (
+        "dis-\ntance",
         "variance\nkept [95 %]",
         "over-\nshoot",
+        "displace-\nment",
         "classes\nshrunk",
-        "Vendi",
         "cover-\nage",
         heading,
         "vs\nfirst",
     ):
         table.add_column(title, justify="right", no_wrap=True)
-    floors = [value.floor if value is not None else None for value in (first.trace_ratio, first.overshoot)]
-    small = [value.floor if value is not None else None for value in (first.vendi, first.coverage)]
+    ratio_floor = first.trace_ratio.floor
+    distance, overshoot, displacement, coverage = (
+        None if value is None or value.floor is None else value.floor
+        for value in (first.energy_distance, first.overshoot, first.displacement, first.coverage)
+    )
     table.add_row(
         "real vs real",
-        f"{number(floors[0], '.2f')} {interval(floors[0], '.2f')}",
-        number(floors[1], "+.2f"),
+        number(distance, ".3f"),
+        f"{number(ratio_floor, '.2f')} {interval(ratio_floor, '.2f')}",
+        number(overshoot, "+.2f"),
+        number(displacement, ".2f"),
         "",
-        number(small[0], ".1f"),
-        number(small[1], ".2f"),
+        number(coverage, ".2f"),
         number(getattr(first, f"{judge}_real"), ".3f"),
         "",
         end_section=True,
@@ -84,10 +89,11 @@ def comparison_table(comparison: Comparison) -> Table:
         against = comparison.against_first.get(name)
         table.add_row(
             name,
+            number(pooled.energy_distance, ".3f"),
             f"{number(pooled.trace_ratio, '.2f')} {interval(pooled.trace_ratio, '.2f')}",
             number(pooled.overshoot, "+.2f"),
-            f"{pooled.shrunk}/{pooled.n_classes}" if report.settings["resamples"] else "–",
-            number(pooled.vendi, ".1f"),
+            number(pooled.displacement, ".2f"),
+            "–" if pooled.shrunk is None else f"{pooled.shrunk}/{pooled.n_classes}",
             number(pooled.coverage, ".2f"),
             number(getattr(pooled, judge), ".3f"),
             "" if against is None else f"×{number(against.ratio, '.2f')}",

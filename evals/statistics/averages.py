@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import special
 
-from .estimate import NAN, Estimate, mean_estimate, with_q_values
-from .moments import root
-from .resampling import Null, pool
+from .estimate import NAN, Estimate, with_q_values
+from .resampling import Finding, pool, show
 from .results import ClassDistortion
-from .shape import SHAPE_STATISTICS
-from .subspace import exp
 
-__all__ = ["ClassFindings", "bootstrap_classes", "control_false_discoveries", "pooled_estimates"]
-
-_LOGARITHMIC = ("trace_ratio", "trace_ratio_correct")  # whose standard errors are those of the logarithm
-
-
-@dataclasses.dataclass
-class ClassFindings:
-    """One class's record with the standard errors and nulls that averages over classes are made of."""
-
-    record: ClassDistortion
-    squares: dict[str, Estimate]
-    errors: dict[str, Any]
-    nulls: dict[str, Any]
+__all__ = ["bootstrap_classes", "control_false_discoveries", "mean_finding", "named", "pooled_estimates"]
 
 
 def control_false_discoveries(records: list[ClassDistortion]) -> list[ClassDistortion]:
@@ -47,47 +33,54 @@ def control_false_discoveries(records: list[ClassDistortion]) -> list[ClassDisto
     return [dataclasses.replace(record, **change) for record, change in zip(records, changes, strict=True)]
 
 
-def pooled_estimates(found: list[ClassFindings], confidence: float) -> dict[str, Any]:
-    """Means over classes of whatever the classes have, with the floor and p-value of the mean."""
-
-    def average(values: list[Estimate], errors: list[float], nulls: list[Null | None], log: bool = False) -> Estimate:
-        mean = mean_estimate(values, errors, confidence=confidence, log=log)
-        null = pool(nulls)
-        if null is not None and null.floor is not None:
-            return null.attach(mean, confidence)
-        floors = [value.floor for value in values if value.floor is not None]
-        quantile = float(special.ndtri((1 + confidence) / 2))
-        floor_errors = [value.half_width / quantile for value in floors]
-        floor = mean_estimate(floors, floor_errors, confidence=confidence) if floors else None
-        return Estimate(mean, mean.interval, floor=floor, p_value=NAN if null is None else null.p_value())
-
-    result: dict[str, Any] = {}
-    for name in ("mean_shift", "orthogonal_shift", "overshoot", *_LOGARITHMIC, *SHAPE_STATISTICS):
-        if name not in found[0].errors:
-            continue
-        values = [f.squares.get(name, getattr(f.record, name)) for f in found]
-        mean = average(
-            values, [f.errors[name] for f in found], [f.nulls.get(name) for f in found], name in _LOGARITHMIC
-        )
-        result[name] = root(mean) if name in found[0].squares else mean
-    if "subspace" in found[0].errors:
-        logs = [_logarithms(f.record) for f in found]
-        means = [
-            average(
-                [row[j] for row in logs],
-                [f.errors["subspace"][j] for f in found],
-                [f.nulls["subspace"][j] if f.nulls["subspace"] else None for f in found],
-            )
-            for j in range(len(logs[0]))
-        ]
-        result["log_det_ratio"], result["directional_ratios"] = means[0], tuple(exp(mean) for mean in means[1:])
-    return result
+def named(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    """The fields of a record from estimates by name; ``direction_0``, ... become ``directional_ratios``."""
+    fields: dict[str, Any] = {name: value for name, value in estimates.items() if not name.startswith("direction_")}
+    directions = tuple(value for name, value in estimates.items() if name.startswith("direction_"))
+    return {**fields, "directional_ratios": directions}
 
 
-def _logarithms(record: ClassDistortion) -> list[Estimate]:
-    """Log-det ratio, then the logarithm of the ratio along each direction."""
-    log_det = NAN if record.log_det_ratio is None else record.log_det_ratio
-    return [Estimate(log) for log in (log_det, *np.log(record.directional_ratios))]
+def pooled_estimates(found: Sequence[Mapping[str, Finding]], confidence: float) -> dict[str, Any]:
+    """Means over classes of whatever the classes have."""
+    return named({name: mean_finding([entry[name] for entry in found], confidence) for name in found[0]})
+
+
+def mean_finding(found: Sequence[Finding], confidence: float) -> Estimate:
+    """Mean over classes whose errors are independent, each class counting the same, with floor and p-value.
+
+    The interval is for the mean over *these* classes: only the sampling of images is random. Undefined classes (nan)
+    are left out. The degrees of freedom are Welch's and Satterthwaite's; biases are taken off.
+    """
+    scale = found[0].scale
+    defined = [entry for entry in found if not math.isnan(entry.estimate)]
+    if not defined:
+        return Estimate(NAN)
+    values = np.array([float(entry.estimate) for entry in defined])
+    if len(defined) > 1:
+        values = values - np.array([entry.bias if math.isfinite(entry.bias) else 0.0 for entry in defined])
+    errors, degrees = (np.array([getattr(entry, name) for entry in defined]) for name in ("error", "degrees"))
+    mean = _mean(values, errors, degrees, confidence, log=scale == "ratio")
+    null = pool([entry.null for entry in found])
+    floors = [(entry.floor, entry.degrees) for entry in defined if entry.floor is not None]
+    floor = None
+    if floors:
+        quantiles = special.stdtrit([degrees for _, degrees in floors], (1 + confidence) / 2)
+        widths = np.array([entry.half_width for entry, _ in floors]) / quantiles
+        floor = _mean(np.array([float(f) for f, _ in floors]), widths, np.full(len(floors), math.inf), confidence)
+    return show(mean, null, scale, confidence, floor)
+
+
+def _mean(
+    values: np.ndarray, errors: np.ndarray, degrees: np.ndarray, confidence: float, *, log: bool = False
+) -> Estimate:
+    mean = float(values.mean())
+    variances = np.square(values * errors if log else errors) / len(values) ** 2
+    total = float(variances.sum())
+    freedom = total**2 / max(float((variances**2 / degrees).sum()), 1e-300) if total > 0 else math.inf
+    if not log:
+        return Estimate.student(mean, math.sqrt(total), freedom, confidence)
+    relative = math.sqrt(total) / mean if mean > 0 else NAN
+    return Estimate.student(math.log(mean) if mean > 0 else NAN, relative, freedom, confidence).map(math.exp)
 
 
 def bootstrap_classes(

@@ -1,20 +1,47 @@
-"""How varied the samples of a class are: Vendi score, recall, coverage. All from the class's Gram matrix.
+"""How varied and how good the samples of a class are, from its Gram matrix, always compared at the same number.
 
 - Vendi score (Friedman and Dieng, TMLR 2023): exp of the entropy of the eigenvalues of the similarity matrix / n; the
   effective number of different samples, 1 to n. The similarity here is the cosine about the global mean.
-- Recall (Kynkäänniemi et al., NeurIPS 2019): share of real samples inside the k-th-neighbour ball of a generated
-  one.
-- Coverage (Naeem et al., ICML 2020): share of real samples whose own k-th-neighbour ball holds a generated one.
+- Recall and precision (Kynkäänniemi et al., NeurIPS 2019): share of real samples inside the k-th-neighbour ball of a
+  generated one, and of generated samples inside that of a real one.
+- Coverage and density (Naeem et al., ICML 2020): share of real samples whose own k-th-neighbour ball holds a
+  generated one, and how many of those balls hold a generated sample, over k.
+- The two parts of the Fréchet distance.
 
-All of them change with the number of samples: compare only values at the same n.
+All of them change with the number of samples. So each is computed between half of the generated samples and half of
+the real ones, ``m = min(n_real, n_fake) // 2`` of each, and its floor between those real samples and m *other* real
+ones; both are averaged over random halves. Their spread gives the interval: by the delete-half jackknife (Shao and Wu,
+Annals of Statistics 17, 1989) the variance over random halves is the variance of the statistic of the whole.
+
+The participation ratio ``(tr S)^2 / tr S^2`` (effective number of directions) is corrected for n instead, by unbiased
+estimates of its parts (Himeno and Yamada, Journal of Multivariate Analysis 130, 2014).
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import special
 
-__all__ = ["coverage", "recall", "squared_distances", "vendi"]
+from .estimate import NAN, Estimate
+from .gram import double_centre, participation, squared_distances
+from .resampling import Finding, Null, Splits
+
+__all__ = ["MATCHED", "coverage", "density", "matched_findings", "precision", "recall", "vendi"]
+
+MATCHED = (
+    "frechet_mean",
+    "frechet_covariance",
+    "vendi",
+    "recall",
+    "coverage",
+    "precision",
+    "density",
+    "participation_ratio",
+)
+
+_CHUNK = 1 << 21  # inner products handled in one go: 16 MB
 
 
 def vendi(gram: np.ndarray) -> np.ndarray:
@@ -26,12 +53,6 @@ def vendi(gram: np.ndarray) -> np.ndarray:
     similarity[..., every, every] = 1.0
     shares = np.maximum(np.linalg.eigvalsh(similarity), 0.0) / gram.shape[-1]
     return np.exp(special.entr(shares).sum(axis=-1))
-
-
-def squared_distances(gram: np.ndarray) -> np.ndarray:
-    """(..., N, N) squared distances from (..., N, N) inner products."""
-    norms = np.diagonal(gram, axis1=-2, axis2=-1)
-    return np.maximum(norms[..., :, None] + norms[..., None, :] - 2 * gram, 0.0)
 
 
 def recall(distances: np.ndarray, n_fake: int, *, neighbours: int = 5) -> np.ndarray:
@@ -54,8 +75,102 @@ def coverage(distances: np.ndarray, n_fake: int, *, neighbours: int = 5) -> np.n
     return (distances[..., :n_fake, n_fake:].min(axis=-2) <= radii).mean(axis=-1)
 
 
+def precision(distances: np.ndarray, n_fake: int, *, neighbours: int = 5) -> np.ndarray:
+    """Precision from (..., N, N) squared distances, generated samples first.
+
+    Raises:
+        ValueError: no more real samples than ``neighbours``.
+    """
+    radii = _radii(distances[..., n_fake:, n_fake:], neighbours)
+    return (distances[..., :n_fake, n_fake:] <= radii[..., None, :]).any(axis=-1).mean(axis=-1)
+
+
+def density(distances: np.ndarray, n_fake: int, *, neighbours: int = 5) -> np.ndarray:
+    """Density from (..., N, N) squared distances, generated samples first; about 1 for a perfect generator.
+
+    Raises:
+        ValueError: no more real samples than ``neighbours``.
+    """
+    radii = _radii(distances[..., n_fake:, n_fake:], neighbours)
+    return (distances[..., :n_fake, n_fake:] <= radii[..., None, :]).sum(axis=-1).mean(axis=-1) / neighbours
+
+
 def _radii(distances: np.ndarray, neighbours: int) -> np.ndarray:
     """Squared distance of each sample to its k-th neighbour, itself (at distance 0) not counted."""
     if distances.shape[-1] <= neighbours:
         raise ValueError(f"{neighbours} neighbours need more than {neighbours} samples; got {distances.shape[-1]}")
     return np.partition(distances, neighbours, axis=-1)[..., neighbours]
+
+
+def matched_findings(
+    gram: np.ndarray, splits: Splits, *, halves: int, permutations: int, neighbours: int
+) -> tuple[dict[str, Finding], int]:
+    """The statistics of :data:`MATCHED` of one class, and the number of samples on either side.
+
+    Args:
+        gram: (N, N) inner products about the global mean, generated samples first.
+        splits: see :class:`Splits`.
+        halves: how many random halves; at least 3.
+        permutations: for the p-values, of all samples; 0 for none. Each costs O(N^3).
+        neighbours: k of recall, coverage, precision and density.
+    """
+    n_fake, n_real, generator = splits.n_fake, splits.n_real, splits.generator
+    size = min(n_real, n_fake) // 2
+    if size < 2:
+        return {name: Finding(Estimate(NAN)) for name in MATCHED}, size
+    generated = np.stack([generator.permutation(n_fake)[:size] for _ in range(halves)])
+    real = n_fake + np.stack([generator.permutation(n_real)[: 2 * size] for _ in range(halves)])
+    reference, other = real[:, :size], real[:, size:]
+    values = _statistics(gram, np.concatenate([generated, reference], axis=1), size, neighbours)
+    floors = _statistics(gram, np.concatenate([other, reference], axis=1), size, neighbours)
+    centre, floor_centre = values.mean(axis=0), floors.mean(axis=0)
+    corrected = MATCHED.index("participation_ratio")  # needs no matching: all samples can be used
+    centre[corrected] = participation(gram[:n_fake, :n_fake]) / participation(gram[n_fake:, n_fake:])
+    errors, spread = (draws.std(axis=0, ddof=1) * math.sqrt(1 + 1 / halves) for draws in (values, floors))
+    observed = permuted = None
+    if permutations:
+        everyone = np.arange(len(gram))
+        observed = _statistics(gram, everyone[None], n_fake, neighbours)[0]
+        permuted = _statistics(
+            gram, generator.permuted(np.tile(everyone, (permutations, 1)), axis=1), n_fake, neighbours
+        )
+    found = {}
+    for j, name in enumerate(MATCHED):
+        null = None if observed is None or permuted is None else Null(float(observed[j]), permuted[:, j])
+        floor = Estimate.student(float(floor_centre[j]), float(spread[j]), halves - 1, splits.confidence)
+        value = Estimate.student(float(centre[j]), float(errors[j]), halves - 1, splits.confidence)
+        found[name] = Finding(value, float(errors[j]), null, halves - 1, floor=floor)
+    return found, size
+
+
+def _statistics(gram: np.ndarray, orders: np.ndarray, n_first: int, neighbours: int) -> np.ndarray:
+    """(B, 8) statistics of B pairs of groups, in the order of :data:`MATCHED`.
+
+    Args:
+        gram: inner products of all samples.
+        orders: (B, n) samples of either group, the first group's first.
+        n_first: size of the first group, which plays the generated one.
+        neighbours: k of recall, coverage, precision and density.
+    """
+    at_once = max(1, _CHUNK // orders.shape[1] ** 2)
+    parts = [orders[start : start + at_once] for start in range(0, len(orders), at_once)]
+    return np.concatenate(
+        [_batch_statistics(gram[part[:, :, None], part[:, None, :]], n_first, neighbours) for part in parts]
+    )
+
+
+def _batch_statistics(gram: np.ndarray, n_first: int, neighbours: int) -> np.ndarray:
+    first, second, cross = gram[:, :n_first, :n_first], gram[:, n_first:, n_first:], gram[:, :n_first, n_first:]
+    mean = first.mean(axis=(1, 2)) + second.mean(axis=(1, 2)) - 2 * cross.mean(axis=(1, 2))
+    traces = np.zeros(len(gram))
+    for block in (first, second):
+        n = block.shape[-1]
+        traces += (np.trace(block, axis1=1, axis2=2) - block.sum(axis=(1, 2)) / n) / (n - 1)
+    nuclear = np.linalg.svd(double_centre(cross), compute_uv=False).sum(axis=1)
+    nuclear /= math.sqrt((first.shape[-1] - 1) * (second.shape[-1] - 1))
+    by_neighbours = [np.full(len(gram), NAN)] * 4
+    if min(first.shape[-1], second.shape[-1]) > neighbours:
+        distances = squared_distances(gram)
+        by_neighbours = [f(distances, n_first, neighbours=neighbours) for f in (recall, coverage, precision, density)]
+    ratio = participation(first) / participation(second)
+    return np.stack([mean, traces - 2 * nuclear, vendi(first), *by_neighbours, ratio], axis=1)

@@ -8,13 +8,13 @@ alone and after control of the false discovery rate over classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import special, stats
 
-__all__ = ["Estimate", "mean_estimate", "with_q_values"]
+__all__ = ["Estimate", "with_q_values"]
 
 NAN = float("nan")
 
@@ -50,6 +50,18 @@ class Estimate(float):
         self.p_value = float(p_value)
         self.q_value = float(q_value)
         return self
+
+    @classmethod
+    def student(cls, value: float, error: float, degrees: float, confidence: float) -> Estimate:
+        """A value with Student's interval from its standard error; ``degrees`` may be infinite (normal)."""
+        half = float(special.stdtrit(min(degrees, 1e9), (1 + confidence) / 2)) * error
+        return cls(value, (value - half, value + half))
+
+    def map(self, function: Callable[[float], float]) -> Estimate:
+        """An increasing function of it: value, interval and floor go along, the p-value stays."""
+        floor = None if self.floor is None else self.floor.map(function)
+        interval = function(self.lo), function(self.hi)
+        return Estimate(function(float(self)), interval, floor=floor, p_value=self.p_value, q_value=self.q_value)
 
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (float(self), self.interval), {"floor": self.floor, "p_value": self.p_value, "q_value": self.q_value}
@@ -99,40 +111,13 @@ class Estimate(float):
         }
 
 
-def mean_estimate(
-    estimates: Sequence[Estimate], standard_errors: Sequence[float], *, confidence: float, log: bool = False
-) -> Estimate:
-    """Mean over classes whose errors are independent, each class counting the same.
-
-    The interval is for the mean over *these* classes: only the sampling of images is random.
-
-    Args:
-        estimates: one per class; undefined ones (nan) are left out.
-        standard_errors: of each estimate (of its logarithm with ``log``).
-        confidence: of the interval.
-        log: the interval is symmetric on the log scale (for ratios).
-    """
-    values, errors = np.array(estimates, dtype=float), np.array(standard_errors, dtype=float)
-    defined = np.isfinite(values)
-    if not defined.any():
-        return Estimate(NAN)
-    values, errors = values[defined], errors[defined]
-    mean = float(values.mean())
-    z = float(special.ndtri((1 + confidence) / 2))
-    if not log:
-        half = float(z * np.sqrt((errors**2).sum()) / len(values))
-        return Estimate(mean, (mean - half, mean + half))
-    factor = math.exp(z * np.sqrt(((values * errors) ** 2).sum()) / values.sum())
-    return Estimate(mean, (mean / factor, mean * factor))
-
-
 def with_q_values(estimates: Sequence[Estimate]) -> list[Estimate]:
     """The same estimates with ``q_value``: Benjamini and Hochberg (1995) over those that have a p-value."""
     p_values = np.array([e.p_value for e in estimates])
     defined = np.isfinite(p_values)
     q_values = np.full(len(p_values), NAN)
     if defined.any():
-        q_values[defined] = stats.false_discovery_control(p_values[defined])
+        q_values[defined] = np.minimum(stats.false_discovery_control(p_values[defined]), 1.0)
     return [
         Estimate(e, e.interval, floor=e.floor, p_value=e.p_value, q_value=q)
         for e, q in zip(estimates, q_values, strict=True)

@@ -1,12 +1,13 @@
 """One Gram matrix per class serves its statistics and all their resamples.
 
-Notation: ``G = Z Z^T`` over the n_a + n_b samples of two groups, features measured from a fixed origin (the global
-mean). A split is a 0/1 row over the samples: 1 for group a (generated), 0 for group b (real). Sums over a group of
-inner products are all that means and traces need,
+Notation: ``G = Z Z^T`` over the n_a + n_b samples of two groups. A split is a 0/1 row over the samples: 1 for group a
+(generated), 0 for group b (real). Sums over a group of inner products are all that means and traces need, so B splits
+are one product ``A G`` of a (B, N) with an (N, N) matrix, and the observed split and every permuted one go through one
+function. Leaving out products of a sample with itself gives the unbiased squares
 
-    |mean_a|^2 = 1^T G_aa 1 / n_a^2          tr S_a = (tr G_aa - 1^T G_aa 1 / n_a) / (n_a - 1),
+    |mean_a|^2 = sum_{i != j in a} G_ij / n_a (n_a - 1)          tr S_a = mean_a G_ii - |mean_a|^2.
 
-so each resample costs O(n^2) instead of O(n d), and the observed split and every permuted one go through one function.
+Any kernel may stand for the inner product: ``|mean_a - mean_b|^2`` is then its squared maximum mean discrepancy.
 
 Unbiased ``(tr S)^2`` and ``tr S^2``: Himeno and Yamada, Journal of Multivariate Analysis 130 (2014).
 """
@@ -18,125 +19,134 @@ import dataclasses
 import numpy as np
 
 from .estimate import NAN
+from .resampling import Splits
 
 __all__ = [
-    "SplitStatistics",
-    "centre_groups",
+    "Draws",
+    "SplitMeans",
     "double_centre",
+    "draw",
     "participation",
-    "random_splits",
-    "split_statistics",
+    "split_means",
+    "squared_distances",
+    "squared_residuals",
     "trace_of_squares",
 ]
 
-_CHUNK = 1 << 22  # numbers per array in one go: 32 MB
+_CHUNK = 1 << 16  # numbers per array in one go: 512 kB stay in the processor's cache
+
+Anchor = tuple[float, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class SplitStatistics:
-    """Statistics of B splits of one class's samples into a (generated) and b (real); each array is (B,).
+class SplitMeans:
+    """Means and traces of B splits of one class's samples into a (generated) and b (real); each array is (B,).
 
     Attributes:
+        aa, bb: unbiased ``|mean_a|^2`` and ``|mean_b|^2``; ``ab``: ``<mean_a, mean_b>``, origin at the Gram matrix's.
         trace_a, trace_b: unbiased traces of the two covariances.
-        log_ratio: ``log(trace_a / trace_b)``.
-        log_ratio_error: its standard error, by the delete-one jackknife of both groups.
-        shift_squared: unbiased ``|mean_a - mean_b|^2``; negative values are chance.
-        shift_noise: ``trace_a / n_a + trace_b / n_b``, the part that was subtracted for it.
-        along: unbiased ``<mean_a - mean_b, mean_b - origin>``.
-        along_error: its standard error from the samples' spread along ``mean_b - origin``.
-        distance_squared: unbiased ``|mean_b - origin|^2``.
+        along, along_error, length: with an anchor, unbiased ``<mean_a - mean_b, u>``, its standard error from the
+            samples' spread along u, and ``|u|^2``; nan without.
     """
 
+    aa: np.ndarray
+    ab: np.ndarray
+    bb: np.ndarray
     trace_a: np.ndarray
     trace_b: np.ndarray
-    log_ratio: np.ndarray
-    log_ratio_error: np.ndarray
-    shift_squared: np.ndarray
-    shift_noise: np.ndarray
     along: np.ndarray
     along_error: np.ndarray
-    distance_squared: np.ndarray
+    length: np.ndarray
+
+    @property
+    def squared(self) -> np.ndarray:
+        """Unbiased ``|mean_a - mean_b|^2``; negative values are chance."""
+        return self.aa - 2 * self.ab + self.bb
 
 
-def split_statistics(gram: np.ndarray, members: np.ndarray) -> SplitStatistics:
+def split_means(gram: np.ndarray, members: np.ndarray, *, anchor: Anchor | None = None) -> SplitMeans:
     """Means and traces of many splits of the same samples.
 
     Args:
         gram: (N, N) inner products.
-        members: (B, N) of 0 and 1; every row has at least two of each.
+        members: (B, N) of 0.0 and 1.0; every row has at least two of each.
+        anchor: ``(w, <z_i, v>)`` of a fixed vector v: asks for products with ``u = (1 - w) mean_b + w v`` too.
     """
-    per_row = max(1, _CHUNK // len(gram))
-    parts = [_split_statistics(gram, members[i : i + per_row]) for i in range(0, len(members), per_row)]
+    at_once = max(1, _CHUNK // len(gram))
+    parts = [_split_means(gram, members[i : i + at_once], anchor) for i in range(0, max(len(members), 1), at_once)]
     if len(parts) == 1:
         return parts[0]
-    return SplitStatistics(
-        **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(SplitStatistics)}
-    )
+    names = [field.name for field in dataclasses.fields(SplitMeans)]
+    return SplitMeans(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-def _split_statistics(gram: np.ndarray, members: np.ndarray) -> SplitStatistics:
-    a = members.astype(np.float64)
-    b = 1 - a
-    n_a, n_b = a.sum(axis=1), b.sum(axis=1)
-    norms = np.diagonal(gram)
-    to_a = a @ gram  # inner product of each sample with the sum over a
-    to_b = gram.sum(axis=0) - to_a
-    aa, ab, bb = (to_a * a).sum(1) / n_a**2, (to_a * b).sum(1) / (n_a * n_b), (to_b * b).sum(1) / n_b**2
-    # distances of a's samples to mean a, of b's to mean b; zero elsewhere
-    from_a = (norms - 2 * to_a / n_a[:, None] + aa[:, None]) * a
-    from_b = (norms - 2 * to_b / n_b[:, None] + bb[:, None]) * b
-    trace_a, trace_b = from_a.sum(1) / (n_a - 1), from_b.sum(1) / (n_b - 1)
-    noise = trace_a / n_a + trace_b / n_b
-    with np.errstate(divide="ignore", invalid="ignore"):  # a class of identical samples: trace 0
-        log_ratio = np.log(trace_a / trace_b)
-        log_ratio_error = np.sqrt(_jackknife_log_variance(from_a, a, n_a) + _jackknife_log_variance(from_b, b, n_b))
-    along_b = to_b / n_b[:, None]  # component of each sample along mean_b - origin, times its length
-    spread = _variance_within(along_b, a, n_a) / n_a + _variance_within(along_b, b, n_b) / n_b
-    return SplitStatistics(
-        trace_a=trace_a,
-        trace_b=trace_b,
-        log_ratio=log_ratio,
-        log_ratio_error=log_ratio_error,
-        shift_squared=aa - 2 * ab + bb - noise,
-        shift_noise=noise,
-        along=ab - bb + trace_b / n_b,
-        along_error=np.sqrt(spread),
-        distance_squared=bb - trace_b / n_b,
-    )
+def _split_means(gram: np.ndarray, members: np.ndarray, anchor: Anchor | None) -> SplitMeans:
+    norms, sums = np.diagonal(gram), gram.sum(axis=0)
+    n_a = members.sum(axis=1)
+    n_b = len(gram) - n_a
+    to_a = members @ gram  # inner product of each sample with the sum over a
+    norms_a, with_all = members @ norms, members @ sums
+    norms_b = norms.sum() - norms_a
+    inside_a = np.einsum("bn,bn->b", to_a, members)
+    across = with_all - inside_a
+    inside_b = sums.sum() - 2 * across - inside_a
+    aa, bb = (inside_a - norms_a) / (n_a * (n_a - 1)), (inside_b - norms_b) / (n_b * (n_b - 1))
+    ab, nothing = across / (n_a * n_b), np.full(len(members), NAN)
+    means = SplitMeans(aa, ab, bb, norms_a / n_a - aa, norms_b / n_b - bb, nothing, nothing, nothing)
+    return means if anchor is None else _with_anchor(means, (sums - to_a) / n_b[:, None], members, anchor)
 
 
-def _jackknife_log_variance(squared_distances: np.ndarray, member: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Delete-one jackknife variance of the log trace; leaving i out lowers the sum of squares by q_i n / (n - 1)."""
-    left = squared_distances.sum(1)[:, None] - squared_distances * (n / (n - 1))[:, None]
-    return _variance_within(np.log(left), member, n) * (n - 1) ** 2 / n
+def _with_anchor(means: SplitMeans, to_b: np.ndarray, members: np.ndarray, anchor: Anchor) -> SplitMeans:
+    weight, to_anchor = anchor
+    n_a = members.sum(axis=1)
+    n_b = members.shape[1] - n_a
+    total = members @ to_anchor
+    in_a, in_b = total / n_a, (to_anchor.sum() - total) / n_b
+    component = to_b if weight == 0 else (1 - weight) * to_b + weight * to_anchor
+    squares = component * component
+    first, second = np.einsum("bn,bn->b", component, members), np.einsum("bn,bn->b", squares, members)
+    rest, rest_second = component.sum(axis=1) - first, squares.sum(axis=1) - second
+    error = np.zeros(len(members))
+    for sums, sums_of_squares, n in ((first, second, n_a), (rest, rest_second, n_b)):
+        error += np.maximum(sums_of_squares - sums * sums / n, 0.0) / ((n - 1) * n)
+    along = (1 - weight) * (means.ab - means.bb) + weight * (in_a - in_b)
+    # |v|^2 is left out: v is the same for all splits, and in use it is the observed mean_b, already in in_b
+    length = (1 - weight) ** 2 * means.bb + (1 - (1 - weight) ** 2) * in_b
+    return dataclasses.replace(means, along=along, along_error=np.sqrt(error), length=length)
 
 
-def _variance_within(values: np.ndarray, member: np.ndarray, n: np.ndarray) -> np.ndarray:
-    mean = (values * member).sum(1) / n
-    return (((values - mean[:, None]) * member) ** 2).sum(1) / (n - 1)
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """One Gram matrix under every split of a class: as observed, permuted, between parts of the real samples."""
+
+    observed: SplitMeans
+    permuted: SplitMeans | None
+    parts: SplitMeans | None
 
 
-def centre_groups(gram: np.ndarray, n_first: int) -> np.ndarray:
-    """Gram matrix of the residuals about each group's own mean (first ``n_first`` rows and the rest).
-
-    Residuals are scaled by sqrt(n / (n - 1)) so that both groups keep their unbiased variance: exchanging them tests
-    equal variance whatever the means are.
-    """
-    residual, scale = gram, np.empty(len(gram))
-    for group in (slice(0, n_first), slice(n_first, len(gram))):
-        residual = residual.copy()
-        residual[group] -= residual[group].mean(axis=0)
-        residual[:, group] -= residual[:, group].mean(axis=1, keepdims=True)
-        n = len(scale[group])
-        scale[group] = np.sqrt(n / (n - 1))
-    return residual * np.outer(scale, scale)
+def draw(gram: np.ndarray, splits: Splits, *, anchor: Anchor | None = None) -> Draws:
+    """:func:`split_means` for the observed split and all resamples."""
+    permuted = split_means(gram, splits.members, anchor=anchor) if len(splits.members) else None
+    real = slice(splits.n_fake, None)
+    on_parts = None if anchor is None else (0.0, anchor[1][real])
+    parts = split_means(gram[real, real], splits.parts, anchor=on_parts) if len(splits.parts) else None
+    return Draws(split_means(gram, splits.observed, anchor=anchor), permuted, parts)
 
 
-def random_splits(total: int, n_a: int, count: int, generator: np.random.Generator) -> np.ndarray:
-    """``count`` random splits of ``total`` samples with ``n_a`` in group a: (count, total) of 0 and 1."""
-    first = np.zeros(total, dtype=np.int8)
-    first[:n_a] = 1
-    return generator.permuted(np.broadcast_to(first, (count, total)), axis=1)
+def squared_residuals(gram: np.ndarray) -> np.ndarray:
+    """(n,) squared distances of n samples to their mean, times n / (n - 1): their mean is the unbiased trace."""
+    n = len(gram)
+    to_mean = gram.mean(axis=1)
+    squares = np.diagonal(gram) - 2 * to_mean + to_mean.mean()
+    return np.maximum(squares, 0.0) * (n / (n - 1))
+
+
+def squared_distances(gram: np.ndarray) -> np.ndarray:
+    """(..., N, N) squared distances from (..., N, N) inner products; 0 where only rounding is left."""
+    norms = np.diagonal(gram, axis1=-2, axis2=-1)
+    lengths = norms[..., :, None] + norms[..., None, :]
+    distances = lengths - 2 * gram
+    return np.where(distances > 1e-14 * lengths, distances, 0.0)
 
 
 def participation(gram: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,12 @@ import numpy as np
 import torch
 
 from ..labels import as_labels
+from .separability import class_probabilities
 
-__all__ = ["as_features", "as_labels", "split_by_class"]
+__all__ = ["Array", "Checked", "Judged", "as_features", "as_labels", "check_inputs", "check_options", "split_by_class"]
+
+Array = np.ndarray | torch.Tensor | Sequence[Any]
+Judged = tuple[np.ndarray, np.ndarray | None]  # right or wrong, and the probability of the right class, per sample
 
 _ROWS_AT_ONCE = 4096  # for the finiteness check: bounds its memory
 
@@ -35,11 +40,10 @@ def as_features(name: str, features: Any) -> np.ndarray:
         )
     if not len(array) or not array.shape[1]:
         raise ValueError(f"{name} is empty: shape {array.shape}")
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be numeric, of real numbers; got dtype {array.dtype}")
     if array.dtype not in (np.float32, np.float64):
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name} must be numeric; got dtype {array.dtype}") from error
+        array = array.astype(np.float64)
     bad = [
         start + row
         for start in range(0, len(array), _ROWS_AT_ONCE)
@@ -51,6 +55,121 @@ def as_features(name: str, features: Any) -> np.ndarray:
             "find what made them, or drop those rows together with their labels"
         )
     return array
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What :func:`~kdist.evals.measure` works on once everything fits together.
+
+    Attributes:
+        real, fake: (N, d) and (M, d) features.
+        classes: ``(label, name, rows of real, rows of fake)`` of each class, in the order of the labels.
+        global_mean: (d,) float64, where one was given.
+        judged_real, judged_fake: what a classifier said, where it was asked.
+        training: (T, d) float64 training features, and training_rows: each class's rows of them.
+    """
+
+    real: np.ndarray
+    fake: np.ndarray
+    classes: list[tuple[Any, str, np.ndarray, np.ndarray]]
+    global_mean: np.ndarray | None
+    judged_real: Judged | None
+    judged_fake: Judged | None
+    training: np.ndarray | None
+    training_rows: list[np.ndarray]
+
+    @property
+    def real_rows(self) -> list[np.ndarray]:
+        """Rows of ``real`` of each class."""
+        return [entry[2] for entry in self.classes]
+
+    @property
+    def fake_rows(self) -> list[np.ndarray]:
+        """Rows of ``fake`` of each class."""
+        return [entry[3] for entry in self.classes]
+
+
+def check_options(
+    confidence: float, resamples: int, splits: int, shape_resamples: int, neighbours: int, subspace: int
+) -> None:
+    """Refuse options out of range, by name."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1); got {confidence}")
+    for name, value in (("resamples", resamples), ("shape_resamples", shape_resamples), ("subspace", subspace)):
+        if value < 0:
+            raise ValueError(f"{name} must be >= 0; got {value}")
+    if splits < 0 or splits in (1, 2):
+        raise ValueError(f"splits must be 0 (skip) or at least 3, for a spread over them; got {splits}")
+    if neighbours < 1:
+        raise ValueError(f"neighbours must be at least 1; got {neighbours}")
+
+
+def check_inputs(
+    real: Any, fake: Any, real_labels: Any, fake_labels: Any, class_names: Any, global_mean: Any,
+    real_predictions: Any, fake_predictions: Any, training: Any, training_labels: Any,
+) -> Checked:  # fmt: skip
+    """Everything that :func:`~kdist.evals.measure` was given, checked; its errors are listed there."""
+    real, fake = as_features("real", real), as_features("fake", fake)
+    if real.shape[1] != fake.shape[1]:
+        raise ValueError(
+            f"real and fake must have the same feature width; got {real.shape[1]} and {fake.shape[1]}: "
+            "were they extracted by the same network?"
+        )
+    if (real_labels is None) != (fake_labels is None):
+        raise ValueError("real_labels and fake_labels go together: pass both, or neither for a single class")
+    labels_real = as_labels("real_labels", real_labels, len(real))
+    labels_fake = as_labels("fake_labels", fake_labels, len(fake))
+    classes = split_by_class(labels_real, labels_fake, class_names)
+    order = [label for label, *_ in classes]
+    training, rows = _check_training(training, training_labels, real_labels is None, real.shape[1], classes)
+    return Checked(
+        real=real,
+        fake=fake,
+        classes=classes,
+        global_mean=None if global_mean is None else _check_point("global_mean", global_mean, real.shape[1]),
+        judged_real=_judge("real_predictions", real_predictions, labels_real, order),
+        judged_fake=_judge("fake_predictions", fake_predictions, labels_fake, order),
+        training=training,
+        training_rows=rows,
+    )
+
+
+def _check_training(
+    training: Any, labels: Any, single: bool, width: int, classes: Sequence[tuple[Any, str, Any, Any]]
+) -> tuple[np.ndarray | None, list[np.ndarray]]:
+    if training is None:
+        if labels is not None:
+            raise ValueError("training_labels were given without training=, the features they belong to")
+        return None, []
+    features = as_features("training", training).astype(np.float64)
+    if features.shape[1] != width:
+        raise ValueError(f"training must have the width of the other features, {width}; got {features.shape[1]}")
+    if (labels is None) != single:
+        raise ValueError(
+            "training needs training_labels where real and fake have labels, and none where they have none"
+        )
+    rows = _rows_by_label(as_labels("training_labels", labels, len(features)))
+    missing = [name for label, name, *_ in classes if label not in rows]
+    if missing:
+        raise ValueError(f"no training samples of class {_first(missing)}: memorisation is measured class by class")
+    return features, [rows[label] for label, *_ in classes]
+
+
+def _judge(name: str, predictions: Any, labels: np.ndarray, order: Sequence[Any]) -> Judged | None:
+    if predictions is None:
+        return None
+    if isinstance(predictions, torch.Tensor):
+        predictions = predictions.detach().cpu().numpy()
+    return class_probabilities(name, np.asarray(predictions), labels, order)
+
+
+def _check_point(name: str, point: Any, width: int) -> np.ndarray:
+    array = np.asarray(point)
+    if array.shape != (width,) or array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} must be a finite vector of shape ({width},); got shape {array.shape}, dtype {array.dtype}"
+        )
+    return array.astype(np.float64)
 
 
 def split_by_class(

@@ -10,31 +10,25 @@ The headline definitions follow Ventura et al., *Emergence of Distortions in Hig
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 
-from .averages import ClassFindings, bootstrap_classes, control_false_discoveries, pooled_estimates
-from .estimate import NAN, Estimate
+from .averages import bootstrap_classes, control_false_discoveries, pooled_estimates
+from .estimate import Estimate
 from .frechet import frechet_distance
-from .inputs import as_features, as_labels, split_by_class
-from .moments import moment_estimates, trace_ratio_estimate
-from .resampling import Null, Resampling
+from .inputs import Array, Checked, Judged, check_inputs, check_options
+from .one_class import ClassSamples, Options, class_findings
+from .resampling import Finding, Resampling
 from .results import SCHEMA, ClassDistortion, DistortionReport, PooledDistortion
-from .separability import class_probabilities, nearest_neighbour_accuracy, proportion, scatter_ratio
-from .shape import shape_estimates
-from .subspace import held_out_bases, subspace_estimates
+from .separability import nearest_neighbour_accuracy, proportion, scatter_ratio
+from .subspace import held_out_bases
 
 __all__ = ["SCHEMA", "ClassDistortion", "DistortionReport", "PooledDistortion", "measure"]
-
-FEW_SAMPLES = 20  # below this coverage of the intervals was not tested
-
-Array = np.ndarray | torch.Tensor | Sequence[Any]
-Judged = tuple[np.ndarray, np.ndarray | None]  # right or wrong, and the probability of the right class, per sample
 
 
 def measure(
@@ -50,12 +44,14 @@ def measure(
     global_mean: Array | None = None,
     real_predictions: Array | None = None,
     fake_predictions: Array | None = None,
+    training: Array | None = None,
+    training_labels: Array | None = None,
     subspace: int = 8,
     basis: Array | None = None,
     splits: int = 8,
     shape_resamples: int = 0,
     neighbours: int = 5,
-    neighbour_queries: int = 2000,
+    neighbour_queries: int = 1000,
     fid: bool = True,
 ) -> DistortionReport:
     """Per-class distortion of generated samples against real ones.
@@ -73,7 +69,11 @@ def measure(
         real_predictions: (N,) labels predicted by a classifier or (N, K) probabilities in the order of the labels.
         fake_predictions: (M,) or (M, K), the same for the generated samples. With it ``accuracy``, ``confidence``
             and ``trace_ratio_correct`` are reported.
-        subspace: dimensions of the held-out basis for directional and log-det ratios; 0 for none.
+        training: (T, d) features of the generator's training set, for ``memorisation``; the real samples must then
+            be held out from it.
+        training_labels: (T,) their classes; None for a single class.
+        subspace: dimensions of the held-out basis for directional and log-det ratios, and of the real class's main
+            directions; 0 for none of them.
         basis: (d, k) fixed directions to use instead; they must not come from these real samples.
         splits: random halves for the statistics that depend on n (Fréchet parts, Vendi, recall, coverage); 0 for none.
         shape_resamples: permutations for the p-values of those; each costs O(n^3), so none by default.
@@ -85,163 +85,138 @@ def measure(
         ValueError: non-finite features, shapes that do not fit, a class with no sample on a side or with a single
             one, options out of range.
     """
-    _check_options(confidence, resamples, splits, shape_resamples, neighbours)
-    real, fake = as_features("real", real), as_features("fake", fake)
-    if real.shape[1] != fake.shape[1]:
-        raise ValueError(
-            f"real and fake must have the same feature width; got {real.shape[1]} and {fake.shape[1]}: "
-            "were they extracted by the same network?"
-        )
-    if (real_labels is None) != (fake_labels is None):
-        raise ValueError("real_labels and fake_labels go together: pass both, or neither for a single class")
-    labels_real = as_labels("real_labels", real_labels, len(real))
-    labels_fake = as_labels("fake_labels", fake_labels, len(fake))
-    classes = split_by_class(labels_real, labels_fake, class_names)
-    order = [label for label, *_ in classes]
-    judged_real = _judge("real_predictions", real_predictions, labels_real, order)
-    judged_fake = _judge("fake_predictions", fake_predictions, labels_fake, order)
-
-    real_rows, fake_rows = [c[2] for c in classes], [c[3] for c in classes]
-    real_means, fake_means = _class_means(real, real_rows), _class_means(fake, fake_rows)
-    separability_real, real_noise = scatter_ratio(real, real_rows, real_means, confidence=confidence)
-    separability, _ = scatter_ratio(fake, fake_rows, fake_means, confidence=confidence)
-    if global_mean is None:
-        weights = np.array([len(rows) for rows in real_rows]) / len(real)
-        origin = weights @ real_means
-    else:
-        origin, weights = _check_global_mean(global_mean, real.shape[1]), np.zeros(len(classes))
-    _check_spread(classes, real_noise, np.square(real_means - origin).sum(axis=1))
-    bases = _bases(basis, subspace, real, real_rows, real_means, seed)
-    generators = np.random.default_rng(seed).spawn(len(classes) + 1)
-
-    found = []
-    for k, (label, name, in_real, in_fake) in enumerate(classes):
-        samples = np.concatenate([fake[in_fake], real[in_real]]).astype(np.float64) - origin
-        gram, n_fake = samples @ samples.T, len(in_fake)
-        resampling = Resampling(confidence, resamples, generators[k])
-        moments = moment_estimates(
-            gram, n_fake, resampling, weight=weights[k], others_noise=float(weights**2 @ real_noise)
-        )
-        errors: dict[str, Any] = dict(moments.errors)
-        nulls: dict[str, Any] = dict(moments.nulls)
-        fields: dict[str, Any] = {}
-        if judged_fake is not None:
-            fields, errors["trace_ratio_correct"], nulls["trace_ratio_correct"] = _classified(
-                gram, in_real, in_fake, judged_real, judged_fake, resampling
-            )
-        if bases:
-            in_subspace = subspace_estimates(samples @ bases[k], n_fake, resampling)
-            fields["log_det_ratio"] = in_subspace.log_det_ratio
-            fields["directional_ratios"] = in_subspace.directional_ratios
-            errors["subspace"], nulls["subspace"] = in_subspace.errors, in_subspace.nulls
-        if splits:
-            shape = shape_estimates(
-                gram, n_fake, resampling, splits=splits, permutations=shape_resamples, neighbours=neighbours
-            )
-            fields |= {**shape.estimates, "matched_n": shape.matched_n}
-            errors |= shape.errors
-            nulls |= shape.nulls
-        record = ClassDistortion(
-            label=label,
-            name=name,
-            n_real=len(in_real),
-            n_fake=n_fake,
-            mean_shift=moments.mean_shift,
-            overshoot=moments.overshoot,
-            orthogonal_shift=moments.orthogonal_shift,
-            trace_ratio=moments.trace_ratio,
-            **fields,
-        )
-        record = dataclasses.replace(record, warnings=tuple(_class_warnings(record, neighbours)))
-        squares = {"mean_shift": moments.shift_squared, "orthogonal_shift": moments.orthogonal_squared}
-        found.append(ClassFindings(record, squares, errors, nulls))
-
-    records = control_false_discoveries([entry.record for entry in found])
-    extras: dict[str, Any] = {}
-    if neighbour_queries and len(classes) > 1:
-        for suffix, queries, rows in (("", fake, fake_rows), ("_real", real, real_rows)):
-            extras["neighbour_accuracy" + suffix] = nearest_neighbour_accuracy(
-                queries,
-                rows,
-                real,
-                real_rows,
-                neighbours=neighbours,
-                most=neighbour_queries,
-                confidence=confidence,
-                generator=generators[-1],
-            )
-    for judged, suffix in ((judged_fake, ""), (judged_real, "_real")):
-        if judged is not None:
-            extras["accuracy" + suffix] = proportion(judged[0].sum(), len(judged[0]), confidence=confidence)
-            extras["confidence" + suffix] = None if judged[1] is None else float(judged[1].mean())
-    for name in ("accuracy", "neighbour_accuracy"):
-        if name in extras and name + "_real" in extras:
-            extras[name] = Estimate(extras[name], extras[name].interval, floor=extras[name + "_real"])
-    if fid:
-        extras["fid_mean"], extras["fid_covariance"] = frechet_distance(fake, real)
-    significant = [r.trace_ratio for r in records if r.trace_ratio.q_value < 1 - confidence]
-    pooled = PooledDistortion(
-        n_classes=len(records),
-        **pooled_estimates(found, confidence),
-        trace_ratio_classes=bootstrap_classes([r.trace_ratio for r in records], confidence, generators[-1]),
-        shrunk=sum(ratio < 1 for ratio in significant),
-        widened=sum(ratio > 1 for ratio in significant),
-        separability=Estimate(separability, separability.interval, floor=separability_real),
-        separability_real=separability_real,
-        **extras,
-    )
+    check_options(confidence, resamples, splits, shape_resamples, neighbours, subspace)
+    data = check_inputs(
+        real, fake, real_labels, fake_labels, class_names, global_mean, real_predictions, fake_predictions,
+        training, training_labels,
+    )  # fmt: skip
     settings = {
         "confidence": confidence,
         "resamples": resamples,
         "seed": seed,
-        "dimension": real.shape[1],
+        "dimension": data.real.shape[1],
         "global_mean": "real samples" if global_mean is None else "given",
-        "basis": "given" if basis is not None else "other classes" if bases else "none",
+        "basis": "given" if basis is not None else "other classes" if subspace and len(data.classes) > 1 else "none",
+        "subspace": subspace,
         "splits": splits,
         "shape_resamples": shape_resamples,
         "neighbours": neighbours,
+        "neighbour_queries": neighbour_queries,
+        "fid": fid,
     }
-    notes = _report_warnings(records)
-    if resamples and len(records) > (1 - confidence) * (resamples + 1):
-        needed = math.ceil(len(records) / (1 - confidence))
-        notes.append(
-            f"{resamples} resamples cannot single out one class of {len(records)} (its least q-value is "
-            f"{len(records) / (resamples + 1):.2g}); {needed} can, fewer suffice where many classes are distorted"
+    means = _class_means(data.real, data.real_rows), _class_means(data.fake, data.fake_rows)
+    separability_real, noise = scatter_ratio(data.real, data.real_rows, means[0], confidence=confidence)
+    separability, _ = scatter_ratio(data.fake, data.fake_rows, means[1], confidence=confidence)
+    bases = _bases(basis, subspace, data.real, data.real_rows, means[0], seed)
+    *generators, last = np.random.default_rng(seed).spawn(len(data.classes) + 1)
+    samples = _Classes(data, means[0], noise, bases)
+    pools: dict[tuple[int, int], np.ndarray] = {}
+    options = Options(subspace, splits, shape_resamples, neighbours)
+
+    def one(k: int) -> tuple[ClassDistortion, dict[str, Finding]]:
+        return class_findings(samples[k], Resampling(confidence, resamples, generators[k], seed, pools), options)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        found = list(threads.map(one, range(len(data.classes))))
+    records = control_false_discoveries([record for record, _ in found])
+    extras = _together(data, last, settings)
+    pooled = PooledDistortion(
+        n_classes=len(records),
+        **pooled_estimates([findings for _, findings in found], confidence),
+        trace_ratio_classes=bootstrap_classes([r.trace_ratio for r in records], confidence, last),
+        **_counts(records, settings),
+        separability=Estimate(separability, separability.interval, floor=separability_real),
+        separability_real=separability_real,
+        **extras,
+    )
+    return DistortionReport(records, pooled, _report_warnings(records, settings), settings)
+
+
+class _Classes:
+    """The samples of each class about the global mean, made when asked for."""
+
+    def __init__(self, data: Checked, real_means: np.ndarray, noise: np.ndarray, bases: list[np.ndarray]) -> None:
+        self.data, self.bases = data, bases
+        self.weights = np.array([len(rows) for rows in data.real_rows]) / len(data.real)
+        if data.global_mean is None:
+            self.origin = self.weights @ real_means
+        else:
+            self.origin, self.weights = data.global_mean, np.zeros(len(data.classes))
+        self.others_noise = float(self.weights**2 @ noise)
+        _check_spread(data.classes, noise, np.square(real_means - self.origin).sum(axis=1))
+
+    def __getitem__(self, k: int) -> ClassSamples:
+        data = self.data
+        label, name, in_real, in_fake = data.classes[k]
+        correct = confidence = None
+        if data.judged_fake is not None:
+            kept = np.ones(len(in_real), dtype=bool) if data.judged_real is None else data.judged_real[0][in_real]
+            correct = np.concatenate([data.judged_fake[0][in_fake], kept])
+            given = data.judged_fake[1]
+            confidence = None if given is None else float(given[in_fake].mean())
+        samples = np.empty((len(in_fake) + len(in_real), data.real.shape[1]))
+        np.subtract(data.fake[in_fake], self.origin, out=samples[: len(in_fake)])
+        np.subtract(data.real[in_real], self.origin, out=samples[len(in_fake) :])
+        return ClassSamples(
+            label=label,
+            name=name,
+            samples=samples,
+            n_fake=len(in_fake),
+            weight=float(self.weights[k]),
+            others_noise=self.others_noise,
+            origin=self.origin,
+            basis=self.bases[k] if self.bases else None,
+            correct=correct,
+            confidence=confidence,
+            training=None if data.training is None else data.training[data.training_rows[k]] - self.origin,
         )
-    if subspace and not bases:
-        notes.append("a single class leaves none to take held-out directions from: pass basis= for directional ratios")
-    return DistortionReport(records, pooled, notes, settings)
 
 
-def _check_options(confidence: float, resamples: int, splits: int, shape_resamples: int, neighbours: int) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie in (0, 1); got {confidence}")
-    for name, value in (("resamples", resamples), ("shape_resamples", shape_resamples)):
-        if value < 0:
-            raise ValueError(f"{name} must be >= 0; got {value}")
-    if splits < 0 or splits in (1, 2):
-        raise ValueError(f"splits must be 0 (skip) or at least 3, for a spread over them; got {splits}")
-    if neighbours < 1:
-        raise ValueError(f"neighbours must be at least 1; got {neighbours}")
+def _together(data: Checked, generator: np.random.Generator, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What is measured of all samples together: neighbours, classifier, Fréchet distance."""
+    found: dict[str, Any] = {}
+    confidence = settings["confidence"]
+    if settings["neighbour_queries"] and len(data.classes) > 1:
+        for suffix, queries, rows in (("", data.fake, data.fake_rows), ("_real", data.real, data.real_rows)):
+            found["neighbour_accuracy" + suffix] = nearest_neighbour_accuracy(
+                queries,
+                rows,
+                data.real,
+                data.real_rows,
+                neighbours=settings["neighbours"],
+                most=settings["neighbour_queries"],
+                confidence=confidence,
+                generator=generator,
+            )
+    judgements: tuple[tuple[Judged | None, str], ...] = ((data.judged_fake, ""), (data.judged_real, "_real"))
+    for judged, suffix in judgements:
+        if judged is not None:
+            found["accuracy" + suffix] = proportion(judged[0].sum(), len(judged[0]), confidence=confidence)
+            found["confidence" + suffix] = None if judged[1] is None else float(judged[1].mean())
+    for name in ("accuracy", "neighbour_accuracy"):
+        if name in found and name + "_real" in found:
+            found[name] = Estimate(found[name], found[name].interval, floor=found[name + "_real"])
+    if settings["fid"]:
+        found["fid_mean"], found["fid_covariance"] = frechet_distance(data.fake, data.real)
+    return found
 
 
-def _judge(name: str, predictions: Array | None, labels: np.ndarray, order: Sequence[Any]) -> Judged | None:
-    if predictions is None:
-        return None
-    if isinstance(predictions, torch.Tensor):
-        predictions = predictions.detach().cpu().numpy()
-    return class_probabilities(name, np.asarray(predictions), labels, order)
+def _counts(records: Sequence[ClassDistortion], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Classes found shrunk and widened; None where there was no chance of finding one."""
+    level = 1 - settings["confidence"]
+    significant = [r.trace_ratio for r in records if r.trace_ratio.q_value < level]
+    if not significant and not _one_can_be_found(len(records), settings):
+        return {"shrunk": None, "widened": None}
+    return {"shrunk": sum(ratio < 1 for ratio in significant), "widened": sum(ratio > 1 for ratio in significant)}
+
+
+def _one_can_be_found(classes: int, settings: Mapping[str, Any]) -> bool:
+    """A p-value is at least 1 / (resamples + 1), a single one's q-value that times the number of classes."""
+    return bool(settings["resamples"]) and classes <= (1 - settings["confidence"]) * (settings["resamples"] + 1)
 
 
 def _class_means(features: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([features[index].mean(axis=0, dtype=np.float64) for index in rows])
-
-
-def _check_global_mean(global_mean: Array, width: int) -> np.ndarray:
-    point = np.asarray(global_mean, dtype=np.float64)
-    if point.shape != (width,) or not np.isfinite(point).all():
-        raise ValueError(f"global_mean must be a finite vector of shape ({width},); got shape {point.shape}")
-    return point
 
 
 def _check_spread(classes: Sequence[tuple[Any, str, Any, Any]], noise: np.ndarray, distances: np.ndarray) -> None:
@@ -265,58 +240,27 @@ def _bases(
         if np.linalg.matrix_rank(directions) < directions.shape[1]:
             raise ValueError("basis must have linearly independent, finite columns")
         return [directions] * len(rows)
-    if subspace < 0:
-        raise ValueError(f"subspace must be >= 0; got {subspace}")
     return held_out_bases(real, rows, means, min(subspace, width), seed=seed) if subspace and len(rows) > 1 else []
 
 
-def _classified(
-    gram: np.ndarray,
-    in_real: np.ndarray,
-    in_fake: np.ndarray,
-    judged_real: Judged | None,
-    judged_fake: Judged,
-    resampling: Resampling,
-) -> tuple[dict[str, Any], float, Null | None]:
-    """Accuracy of one class and the trace ratio among what the classifier gets right, on both sides if it can."""
-    correct = judged_fake[0][in_fake]
-    kept_real = np.ones(len(in_real), dtype=bool) if judged_real is None else judged_real[0][in_real]
-    ratio, error, null = Estimate(NAN), NAN, None
-    if min(correct.sum(), kept_real.sum()) >= 2:
-        kept = np.concatenate([correct, kept_real])
-        ratio, error, null = trace_ratio_estimate(gram[np.ix_(kept, kept)], int(correct.sum()), resampling)
-    fields = {
-        "trace_ratio_correct": ratio,
-        "accuracy": proportion(correct.sum(), len(correct), confidence=resampling.confidence),
-        "confidence": None if judged_fake[1] is None else float(judged_fake[1][in_fake].mean()),
-    }
-    return fields, error, null
-
-
-def _class_warnings(record: ClassDistortion, neighbours: int) -> list[str]:
-    fewer, more = sorted((record.n_real, record.n_fake))
-    sizes = f"(real {record.n_real}, fake {record.n_fake})"
-    notes = []
-    if fewer < FEW_SAMPLES:
-        notes.append(f"fewer than {FEW_SAMPLES} samples {sizes}: intervals are rough")
-    if more > 10 * fewer:
-        notes.append(f"very unequal numbers of samples {sizes}: the smaller set decides the precision")
-    if np.isnan(record.overshoot):
-        notes.append("class mean not to be told from the global mean: overshoot is undefined")
-    if record.log_det_ratio is not None and np.isnan(record.log_det_ratio):
-        notes.append(f"too few samples for a log-determinant in {len(record.directional_ratios)} dimensions {sizes}")
-    if record.matched_n is not None and record.matched_n <= neighbours:
-        notes.append(f"too few samples for recall and coverage with {neighbours} neighbours {sizes}")
-    return notes
-
-
-def _report_warnings(records: list[ClassDistortion]) -> list[str]:
+def _report_warnings(records: Sequence[ClassDistortion], settings: Mapping[str, Any]) -> list[str]:
     """One line per kind of warning, however many classes have it."""
     kinds: dict[str, list[str]] = {}
     for record in records:
         for note in record.warnings:
             kinds.setdefault(note.split(" (")[0], []).append(record.name)
-    return [
+    notes = [
         f"{kind}: {len(names)} of {len(records)} classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
         for kind, names in kinds.items()
     ]
+    resamples = settings["resamples"]
+    if resamples and not _one_can_be_found(len(records), settings):
+        needed = math.ceil(len(records) / (1 - settings["confidence"]))
+        notes.append(
+            f"{resamples} resamples cannot single out one class of {len(records)} (its least q-value is "
+            f"{min(1.0, len(records) / (resamples + 1)):.2g}); {needed} can, fewer suffice where many classes are "
+            "distorted"
+        )
+    if settings["subspace"] and settings["basis"] == "none":
+        notes.append("a single class leaves none to take held-out directions from: pass basis= for directional ratios")
+    return notes

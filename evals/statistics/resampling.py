@@ -1,20 +1,67 @@
 """What chance alone would give: permutations for p-values, real against real for floors.
 
-A :class:`Null` holds one statistic of one class: as observed, with the labels real/generated permuted, and as found
-between disjoint parts of the real samples. Nulls of different classes are independent; their draw-by-draw mean
-(:func:`pool`) is the null of the mean over classes.
+The splits of N samples into groups are 0/1 rows, drawn once for each pair of sizes and shared by all classes of that
+size (each class takes them in an order of its own, so that draws of different classes are independent). A
+:class:`Null` holds one statistic of one class: as observed, with the labels real/generated permuted, and as found
+between disjoint parts of the real samples. A :class:`Finding` is what every statistic of a class answers with.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from .estimate import NAN, Estimate
 
-__all__ = ["Null", "Resampling", "pool", "quantile_estimate"]
+__all__ = ["Finding", "Null", "Resampling", "Splits", "pool", "quantile_estimate", "random_splits"]
+
+_POOLS = 8  # sizes whose splits are kept
+
+Scale = Literal["plain", "ratio", "square", "logarithm"]
+
+
+def random_splits(total: int, n_a: int, count: int, generator: np.random.Generator) -> np.ndarray:
+    """``count`` random splits of ``total`` samples with ``n_a`` in group a: (count, total) of 0 and 1."""
+    first = np.zeros(total)
+    first[:n_a] = 1
+    return generator.permuted(np.broadcast_to(first, (count, total)), axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """Every split of one class's samples (generated first) into group a (generated) and b (real); 1 marks group a.
+
+    Attributes:
+        n_fake, n_real: sizes.
+        confidence: of intervals and floors.
+        generator: for what else is random about this class.
+        members: (B, N) permutations of who is real and who is generated.
+        parts: (B, n_real) disjoint parts of the real samples; part a has n_fake samples, or half of the real ones
+            where they are too few. No rows with fewer than four real samples.
+        widening: how much wider the law of a difference of means is at the sizes compared than between the parts.
+    """
+
+    n_fake: int
+    n_real: int
+    confidence: float
+    generator: np.random.Generator
+    members: np.ndarray
+    parts: np.ndarray
+    widening: float
+
+    @property
+    def observed(self) -> np.ndarray:
+        """(1, N): the split as it is."""
+        return (np.arange(self.n_fake + self.n_real) < self.n_fake)[None].astype(np.float64)
+
+    @property
+    def degrees(self) -> int:
+        """Degrees of freedom of the smaller set."""
+        return min(self.n_fake, self.n_real) - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +71,33 @@ class Resampling:
     confidence: float
     count: int
     generator: np.random.Generator
+    seed: int = 0
+    pools: dict[tuple[int, int], np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
+
+    def of(self, n_fake: int, n_real: int) -> Splits:
+        """The splits of a class of these sizes."""
+        part = min(n_fake, n_real // 2)
+        widening = NAN
+        if part >= 2:
+            widening = math.sqrt((1 / n_real + 1 / n_fake) / (1 / part + 1 / (n_real - part)))
+        return Splits(
+            n_fake=n_fake,
+            n_real=n_real,
+            confidence=self.confidence,
+            generator=self.generator,
+            members=self._draw(n_fake + n_real, n_fake),
+            parts=self._draw(n_real, part) if part >= 2 else np.zeros((0, n_real)),
+            widening=widening,
+        )
+
+    def _draw(self, total: int, n_a: int) -> np.ndarray:
+        key = (total, n_a)
+        if self.count and key not in self.pools:
+            while len(self.pools) >= _POOLS:
+                self.pools.pop(next(iter(self.pools)), None)
+            self.pools[key] = random_splits(total, n_a, self.count, np.random.default_rng([self.seed, total, n_a]))
+        rows = self.pools.get(key)
+        return np.zeros((0, total)) if rows is None else rows[self.generator.permutation(len(rows))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +107,8 @@ class Null:
     Attributes:
         observed: the test statistic.
         permuted: (B,) the same after permuting who is real and who is generated.
-        floor: (B,) the *reported* number between disjoint parts of the real samples; None with fewer than 4 of them.
+        floor: (B,) the number of the :class:`Finding` (its logarithm for ratios) between disjoint parts of the real
+            samples; None with fewer than 4 of them.
         two_sided: small values count as much as large ones.
     """
 
@@ -46,21 +121,59 @@ class Null:
         """Share of permutations at least as extreme, the observed labelling counted as one of them."""
         if not (np.isfinite(self.observed) and len(self.permuted)):
             return NAN
-        observed, permuted = self.observed, self.permuted
+        observed, permuted = self.observed, np.where(np.isnan(self.permuted), np.inf, self.permuted)
         if self.two_sided:
             centre = np.median(permuted)
             observed, permuted = abs(observed - centre), abs(permuted - centre)
         ties = 1e-12 * abs(observed)  # the observed split met again among the permutations
         return float((1 + (permuted >= observed - ties).sum()) / (1 + len(permuted)))
 
-    def attach(self, estimate: Estimate, confidence: float) -> Estimate:
-        """``estimate`` with this floor and p-value."""
-        floor = None if self.floor is None else quantile_estimate(self.floor, confidence)
-        return Estimate(estimate, estimate.interval, floor=floor, p_value=self.p_value())
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One statistic of one class, with what an average over classes needs.
+
+    Attributes:
+        estimate: value and interval, on the scale on which classes are averaged.
+        error: its standard error (of its logarithm where ``scale`` is "ratio").
+        null: None where nothing was resampled.
+        degrees: of freedom of ``error``.
+        bias: by how much the value is too large on average; taken off in averages, where errors shrink and biases
+            do not.
+        floor: real against real, where no draws in ``null`` say it.
+        scale: "plain"; "ratio": errors and floor are those of the logarithm; "square": shown as its root;
+            "logarithm": shown as its exponential.
+    """
+
+    estimate: Estimate
+    error: float = NAN
+    null: Null | None = None
+    degrees: float = math.inf
+    bias: float = 0.0
+    floor: Estimate | None = None
+    scale: Scale = "plain"
+
+    def shown(self, confidence: float) -> Estimate:
+        """The estimate as reported, with floor and p-value."""
+        return show(self.estimate, self.null, self.scale, confidence, self.floor)
+
+
+def show(
+    estimate: Estimate, null: Null | None, scale: Scale, confidence: float, floor: Estimate | None = None
+) -> Estimate:
+    """An estimate on the scale that is reported, with the floor (drawn, or as passed) and p-value of its null."""
+    if null is not None and null.floor is not None:
+        floor = quantile_estimate(null.floor, confidence)
+        floor = floor.map(math.exp) if scale == "ratio" else floor
+    p_value = NAN if null is None else null.p_value()
+    full = Estimate(estimate, estimate.interval, floor=floor, p_value=p_value)
+    if scale == "square":
+        return full.map(lambda square: math.sqrt(max(square, 0.0)) if not math.isnan(square) else NAN)
+    return full.map(math.exp) if scale == "logarithm" else full
 
 
 def pool(nulls: Sequence[Null | None]) -> Null | None:
-    """Null of the mean over classes; classes where the statistic is undefined are left out."""
+    """Null of the mean over classes, draw by draw; classes where the statistic is undefined are left out."""
     defined = [null for null in nulls if null is not None and np.isfinite(null.observed)]
     if not defined:
         return None

@@ -12,67 +12,99 @@ from typing import Any
 
 from .estimate import Estimate
 
-__all__ = ["SCHEMA", "ClassDistortion", "DistortionReport", "PooledDistortion"]
+__all__ = ["SCHEMA", "ClassDistortion", "Distortion", "DistortionReport", "PooledDistortion"]
 
-SCHEMA = "kdist.distortion/1"
+SCHEMA = "kdist.distortion/2"
 
 
-@dataclasses.dataclass(frozen=True)
-class ClassDistortion:
-    """One class.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distortion:
+    """What is measured of a class, and of all classes on average.
 
     Attributes:
-        mean_shift: distance of the class means, noise subtracted, in units of the within-class spread
-            sqrt(tr S_real).
+        energy_distance: energy distance of the class's samples from the real ones, in units of the real samples' mean
+            distance: 0 only if the laws agree, in every respect.
+        trace_ratio: tr S_fake / tr S_real, the share of the variance that was kept.
         overshoot: the shift's component along (class mean - global mean), in units of that distance; positive is
             away from the other classes. nan where the class mean cannot be told from the global mean.
-        orthogonal_shift: the rest of the shift, in the same units as ``overshoot``.
-        trace_ratio: tr S_fake / tr S_real, the share of the variance that was kept.
-        trace_ratio_correct: the same among the samples that a classifier puts in their class (None without
+        displacement: length of the whole shift, in the same units.
+        orthogonal_shift: the rest of the shift beside ``overshoot``, in the same units.
+        mean_shift: distance of the class means, noise subtracted, in units of the within-class spread
+            sqrt(tr S_real).
+        kid: kernel inception distance of the class (cubic kernel, unbiased).
+        variance_main, variance_rest: the trace ratio within the real class's first directions (held out) and within
+            the rest: lost structure and added noise, which the total may hide. None without a subspace.
+        trace_ratio_correct: the trace ratio among the samples that a classifier puts in their class (None without
             predictions): shrinkage that is not the removal of misclassified samples.
         log_det_ratio: log |S_fake| / |S_real| in the subspace (nan where n is too small, None without a subspace).
         directional_ratios: variance ratio along each direction of the subspace, the widest direction first.
         participation_ratio: effective number of directions, fake over real.
-        frechet_mean, frechet_covariance, vendi, recall, coverage: between ``matched_n`` generated and as many real
-            samples; read them against their floor, which is between as many real ones. None when switched off.
+        memorisation: distance to the nearest training sample, generated over held-out real (None without a training
+            set): below 1 the generator is closer to its training set than new samples are.
+        frechet_mean, frechet_covariance, vendi, recall, coverage, precision, density: between ``matched_n`` generated
+            and as many real samples; read them against their floor, which is between as many real ones. None when
+            switched off.
         accuracy, confidence: of the classifier on the generated samples (None without predictions, probabilities).
+    """
+
+    energy_distance: Estimate
+    trace_ratio: Estimate
+    overshoot: Estimate
+    displacement: Estimate
+    orthogonal_shift: Estimate
+    mean_shift: Estimate
+    kid: Estimate
+    variance_main: Estimate | None = None
+    variance_rest: Estimate | None = None
+    trace_ratio_correct: Estimate | None = None
+    log_det_ratio: Estimate | None = None
+    directional_ratios: tuple[Estimate, ...] = ()
+    participation_ratio: Estimate | None = None
+    memorisation: Estimate | None = None
+    frechet_mean: Estimate | None = None
+    frechet_covariance: Estimate | None = None
+    vendi: Estimate | None = None
+    recall: Estimate | None = None
+    coverage: Estimate | None = None
+    precision: Estimate | None = None
+    density: Estimate | None = None
+    accuracy: Estimate | None = None
+    confidence: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassDistortion(Distortion):
+    """One class.
+
+    Attributes:
+        label, name: of the class.
+        n_real, n_fake: numbers of samples; ``matched_n``: of either side for the statistics that depend on it.
+        warnings: what to know before believing the numbers.
     """
 
     label: Any
     name: str
     n_real: int
     n_fake: int
-    mean_shift: Estimate
-    overshoot: Estimate
-    orthogonal_shift: Estimate
-    trace_ratio: Estimate
-    trace_ratio_correct: Estimate | None = None
-    log_det_ratio: Estimate | None = None
-    directional_ratios: tuple[Estimate, ...] = ()
-    participation_ratio: Estimate | None = None
-    frechet_mean: Estimate | None = None
-    frechet_covariance: Estimate | None = None
-    vendi: Estimate | None = None
-    recall: Estimate | None = None
-    coverage: Estimate | None = None
     matched_n: int | None = None
-    accuracy: Estimate | None = None
-    confidence: float | None = None
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"class {self.name}: {_headline(self)}"
 
 
-@dataclasses.dataclass(frozen=True)
-class PooledDistortion:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PooledDistortion(Distortion):
     """Averages over classes, each class counting the same; intervals are for these classes, images being random.
 
+    Lengths are roots of the mean of unbiased squares, ``directional_ratios`` geometric means, all else means over the
+    classes where it is defined. Averages of ratios have their small-sample bias taken off.
+
     Attributes:
-        mean_shift, orthogonal_shift: root of the mean of the unbiased squares.
-        overshoot, trace_ratio, ...: mean over the classes where they are defined (``directional_ratios``: geometric).
+        n_classes: how many.
         trace_ratio_classes: interval of the mean trace ratio if the classes were themselves a sample (bootstrap).
-        shrunk, widened: number of classes whose trace ratio is below or above 1 with q-value under 1 - confidence.
+        shrunk, widened: number of classes whose trace ratio is below or above 1 with q-value under 1 - confidence;
+            None where none was found and the resamples are too few to have found a single one.
         separability, separability_real: between-class over within-class scatter of generated and of real samples.
         neighbour_accuracy, neighbour_accuracy_real: share of generated (real) samples whose nearest real samples are
             mostly of their class.
@@ -83,29 +115,14 @@ class PooledDistortion:
     """
 
     n_classes: int
-    mean_shift: Estimate
-    overshoot: Estimate
-    orthogonal_shift: Estimate
-    trace_ratio: Estimate
     trace_ratio_classes: tuple[float, float]
-    shrunk: int
-    widened: int
+    shrunk: int | None
+    widened: int | None
     separability: Estimate
     separability_real: Estimate
-    trace_ratio_correct: Estimate | None = None
-    log_det_ratio: Estimate | None = None
-    directional_ratios: tuple[Estimate, ...] = ()
-    participation_ratio: Estimate | None = None
-    frechet_mean: Estimate | None = None
-    frechet_covariance: Estimate | None = None
-    vendi: Estimate | None = None
-    recall: Estimate | None = None
-    coverage: Estimate | None = None
     neighbour_accuracy: Estimate | None = None
     neighbour_accuracy_real: Estimate | None = None
-    accuracy: Estimate | None = None
     accuracy_real: Estimate | None = None
-    confidence: float | None = None
     confidence_real: float | None = None
     fid_mean: float | None = None
     fid_covariance: float | None = None
@@ -151,15 +168,20 @@ class DistortionReport:
         return "\n".join([str(self.pooled), *map(str, self.classes), *(f"warning: {note}" for note in self.warnings)])
 
 
-def _headline(record: ClassDistortion | PooledDistortion) -> str:
-    ratio, overshoot = record.trace_ratio, record.overshoot
-    text = f"variance {ratio:.2f} of real [{ratio.lo:.2f}, {ratio.hi:.2f}]"
-    if ratio.floor is not None:
-        text += f", floor {ratio.floor:.2f} [{ratio.floor.lo:.2f}, {ratio.floor.hi:.2f}]"
+def _headline(record: Distortion) -> str:
+    distance, ratio, overshoot = record.energy_distance, record.trace_ratio, record.overshoot
+    text = f"distance {_with_floor(distance, '.3f')}; variance {_with_floor(ratio, '.2f')} of real"
     if not math.isnan(overshoot):
         text += f"; overshoot {overshoot:+.2f} [{overshoot.lo:+.2f}, {overshoot.hi:+.2f}]"
+        text += f"; displacement {record.displacement:.2f}"
     text += f"; shift {record.mean_shift:.2f} of the class's spread"
     return text if record.accuracy is None else f"{text}; accuracy {record.accuracy:.2f}"
+
+
+def _with_floor(estimate: Estimate, form: str) -> str:
+    text = f"{estimate:{form}} [{estimate.lo:{form}}, {estimate.hi:{form}}]"
+    floor = estimate.floor
+    return text if floor is None else f"{text} (floor {floor.lo:{form}} to {floor.hi:{form}})"
 
 
 def _plain(value: Any) -> Any:

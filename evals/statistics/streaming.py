@@ -18,6 +18,7 @@ import torch
 
 from .frechet import Frechet, frechet_from_moments
 from .inputs import as_features, as_labels
+from .moments import overshoot_parts
 from .separability import between_scatter
 
 __all__ = ["ClassMoments", "MomentDistortion", "compare_moments"]
@@ -120,10 +121,29 @@ class ClassMoments:
 
     @classmethod
     def from_dict(cls, arrays: dict[str, np.ndarray]) -> ClassMoments:
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: unknown or missing names, shapes that do not fit, non-finite values.
+        """
+        if np.ndim(arrays.get("means", 0)) != 2:
+            raise ValueError(f"means must be of shape (classes, dimension); got keys {', '.join(map(str, arrays))}")
         moments = cls(*np.shape(arrays["means"]), covariance="total_scatter" in arrays)
+        expected = moments.to_dict()
+        unknown, missing = arrays.keys() - expected.keys(), expected.keys() - arrays.keys()
+        if unknown or missing:
+            raise ValueError(
+                f"moments must hold {', '.join(expected)} (total_scatter may be left out); "
+                f"unknown: {', '.join(sorted(map(str, unknown))) or 'none'}, "
+                f"missing: {', '.join(sorted(missing)) or 'none'}"
+            )
         for name, array in arrays.items():
-            setattr(moments, name, np.array(array))
+            value = np.array(array)
+            if value.shape != expected[name].shape or value.dtype.kind not in "iuf" or not np.isfinite(value).all():
+                raise ValueError(
+                    f"{name} must be finite numbers of shape {expected[name].shape}; got {value.dtype} {value.shape}"
+                )
+            setattr(moments, name, value.astype(expected[name].dtype))
         return moments
 
     @property
@@ -153,6 +173,7 @@ class MomentDistortion:
     mean_shift: np.ndarray
     overshoot: np.ndarray
     orthogonal_shift: np.ndarray
+    displacement: np.ndarray
     trace_ratio: np.ndarray
     separability_real: float
     separability: float
@@ -183,14 +204,15 @@ def compare_moments(real: ClassMoments, fake: ClassMoments) -> MomentDistortion:
     weights = real.counts / real.counts.sum()
     shift, from_global = fake.means - real.means, real.means - weights @ real.means
     shift_squared = np.square(shift).sum(axis=1) - real_noise - fake_noise
-    along = (shift * from_global).sum(axis=1) + (1 - weights) * real_noise
-    distance = np.square(from_global).sum(axis=1) - (1 - 2 * weights) * real_noise - weights**2 @ real_noise
+    plain = (shift * from_global).sum(axis=1), np.square(from_global).sum(axis=1)
+    along, distance = overshoot_parts(*plain, real_noise, weights, float(weights**2 @ real_noise))
     distance = np.where(distance > 0, distance, np.nan)
     overshoot = along / distance
     return MomentDistortion(
         mean_shift=np.sqrt(np.maximum(shift_squared, 0) / real.traces),
         overshoot=overshoot,
         orthogonal_shift=np.sqrt(np.maximum(shift_squared / distance - overshoot**2, 0)),
+        displacement=np.sqrt(np.maximum(shift_squared / distance, 0)),
         trace_ratio=fake.traces / real.traces,
         separability_real=_scatter_ratio(real),
         separability=_scatter_ratio(fake),

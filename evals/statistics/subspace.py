@@ -11,7 +11,6 @@ different size compare. Delete-one jackknife: leaving out residual r_i lowers lo
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -19,22 +18,12 @@ import numpy as np
 from scipy import special
 
 from .estimate import NAN, Estimate
-from .gram import random_splits
-from .resampling import Null, Resampling
+from .resampling import Finding, Null, Splits
+from .spread import ROUNDING, ratio_findings
 
-__all__ = ["SubspaceEstimates", "held_out_bases", "log_det_bias", "subspace_estimates"]
+__all__ = ["held_out_bases", "log_det_bias", "subspace_findings"]
 
 _POWER_ITERATIONS = 4  # enough for directions that are wide; they need not be the exact eigenvectors
-
-
-@dataclasses.dataclass(frozen=True)
-class SubspaceEstimates:
-    """``log_det_ratio`` and one ``directional_ratios`` entry per direction, with what averages over classes need."""
-
-    log_det_ratio: Estimate
-    directional_ratios: tuple[Estimate, ...]
-    errors: np.ndarray  # (1 + k,) standard errors of the logarithms, log-det first
-    nulls: tuple[Null, ...]  # (1 + k,), empty without resamples
 
 
 def held_out_bases(
@@ -59,8 +48,9 @@ def held_out_bases(
         for _ in range(_POWER_ITERATIONS):
             product = np.zeros_like(basis)
             for k in range(fold, len(rows), 2):
-                residuals = features[rows[k]] - means[k]
-                product += residuals.T @ (residuals @ basis)
+                samples = features[rows[k]]  # float32 will do, if those were the features
+                scores = (samples @ basis.astype(samples.dtype)).astype(np.float64) - means[k] @ basis
+                product += samples.T @ scores.astype(samples.dtype) - np.outer(means[k], scores.sum(axis=0))
             basis = np.linalg.svd(product, full_matrices=False)[0]  # columns by falling variance
         bases.append(basis[:, :count])
     return [bases[k % 2] for k in range(len(rows))]
@@ -73,78 +63,66 @@ def log_det_bias(n: int, k: int) -> float:
     return float(special.digamma((n - 1 - np.arange(k)) / 2).sum() + k * np.log(2 / (n - 1)))
 
 
-def subspace_estimates(scores: np.ndarray, n_fake: int, resampling: Resampling) -> SubspaceEstimates:
-    """Ratios of one class from its samples' coordinates.
+def subspace_findings(scores: np.ndarray, splits: Splits) -> list[Finding]:
+    """Log-det ratio of one class, then its variance ratio along each direction, from its samples' coordinates.
 
     The p-values permute residuals about each group's own mean and so ask whether the laws differ in this respect.
 
     Args:
         scores: (N, k) coordinates in a basis that was not fitted on them, generated samples first.
-        n_fake: how many of the N are generated.
-        resampling: see :class:`Resampling`.
+        splits: see :class:`Splits`.
     """
-    n_real, k = len(scores) - n_fake, scores.shape[1]
-    observed = (np.arange(len(scores)) < n_fake)[None].astype(np.float64)
-    values = _log_ratios(scores, observed)[0]
-    errors = np.hypot(_jackknife_errors(scores[:n_fake]), _jackknife_errors(scores[n_fake:]))
-    half = special.stdtrit(min(n_fake, n_real) - 1, (1 + resampling.confidence) / 2) * errors
-    nulls: tuple[Null, ...] = ()
-    if resampling.count:
-        residuals = scores.astype(np.float64)
-        for group in (slice(0, n_fake), slice(n_fake, None)):
-            n = len(residuals[group])
-            residuals[group] = (residuals[group] - residuals[group].mean(axis=0)) * math.sqrt(n / (n - 1))
-        same = _log_ratios(residuals, observed)[0]
-        permuted = _log_ratios(residuals, random_splits(len(scores), n_fake, resampling.count, resampling.generator))
-        n_a = min(n_fake, n_real // 2)
-        floors: np.ndarray | None = None
-        if n_a >= 2:
-            splits = random_splits(n_real, n_a, resampling.count, resampling.generator)
-            widening = math.sqrt((1 / n_real + 1 / n_fake) / (1 / n_a + 1 / (n_real - n_a)))
-            floors = _log_ratios(scores[n_fake:], splits) * widening
-        nulls = tuple(
-            Null(float(same[j]), permuted[:, j], None if floors is None else floors[:, j]) for j in range(1 + k)
-        )
-    logs = [Estimate(values[j], (values[j] - half[j], values[j] + half[j])) for j in range(1 + k)]
-    if nulls:
-        logs = [null.attach(log, resampling.confidence) for log, null in zip(logs, nulls, strict=True)]
-    return SubspaceEstimates(logs[0], tuple(exp(log) for log in logs[1:]), errors, nulls)
+    n_fake, k = splits.n_fake, scores.shape[1]
+    residuals = scores.astype(np.float64)
+    for rows in (slice(0, n_fake), slice(n_fake, None)):
+        group = residuals[rows] - residuals[rows].mean(axis=0)
+        group[:, np.abs(group).max(axis=0) <= 1e-13 * np.abs(scores[rows]).max(axis=0)] = 0.0  # rounding
+        residuals[rows] = group * math.sqrt(len(group) / (len(group) - 1))
+    bias = log_det_bias(n_fake, 1) - log_det_bias(splits.n_real, 1)
+    directions = ratio_findings(residuals**2, splits, offsets=np.full(k, bias), logarithm=True)
+    return [_log_det_finding(residuals, splits), *directions]
 
 
-def exp(log: Estimate) -> Estimate:
-    """Exponential of an estimate, interval and floor carried over."""
-    floor = None if log.floor is None else exp(log.floor)
-    return Estimate(
-        math.exp(log), (math.exp(log.lo), math.exp(log.hi)), floor=floor, p_value=log.p_value, q_value=log.q_value
-    )
+def _log_det_finding(residuals: np.ndarray, splits: Splits) -> Finding:
+    n_fake, k = splits.n_fake, residuals.shape[1]
+    if splits.degrees < k:
+        return Finding(Estimate(NAN))
+    products = (residuals[:, :, None] * residuals[:, None, :]).reshape(len(residuals), -1)
+    least = float(np.log(np.maximum(ROUNDING * np.square(residuals[n_fake:]).mean(axis=0), 1e-300)).sum())
+    value = float(_log_det_ratios(products, splits.observed, least)[0])
+    errors = [_jackknife_error(residuals[rows]) for rows in (slice(0, n_fake), slice(n_fake, None))]
+    error = math.hypot(*(entry for entry in errors if not math.isinf(entry)))  # of a collapsed set nothing is known
+    null = None
+    if len(splits.members):
+        drawn = _log_det_ratios(products, splits.members, least)
+        floor = None
+        if len(splits.parts) and splits.parts[0].sum() > k:
+            floor = _log_det_ratios(products[n_fake:], splits.parts, least) * splits.widening
+        null = Null(value, drawn, floor)
+    return Finding(Estimate.student(value, error, splits.degrees, splits.confidence), error, null, splits.degrees)
 
 
-def _log_ratios(scores: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """(B, 1 + k): unbiased log-det ratio and log ratios along each direction, for B splits."""
-    k = scores.shape[1]
-    products = (scores[:, :, None] * scores[:, None, :]).reshape(len(scores), -1)
-    result = np.zeros((len(members), 1 + k))
-    for sign, group in ((1, members.astype(np.float64)), (-1, 1.0 - members)):
-        n = group.sum(axis=1)
-        means = group @ scores / n[:, None]
-        scatter = (group @ products).reshape(-1, k, k) - n[:, None, None] * means[:, :, None] * means[:, None, :]
-        covariance = scatter / (n - 1)[:, None, None]
-        size = int(n[0])  # all splits of a call have the same sizes
-        with np.errstate(divide="ignore", invalid="ignore"):
-            variances = np.log(np.diagonal(covariance, axis1=1, axis2=2))
-        log_det = np.linalg.slogdet(covariance)[1] if size > k else np.full(len(members), NAN)
-        result[:, 0] += sign * (log_det - log_det_bias(size, k))
-        result[:, 1:] += sign * (variances - log_det_bias(size, 1))
+def _log_det_ratios(products: np.ndarray, members: np.ndarray, least: float) -> np.ndarray:
+    """(B,) unbiased log-det ratios of B splits of the same sizes from the (N, k k) products of residuals.
+
+    Residuals have mean 0 and carry n / (n - 1). Determinants below the rounding of the real samples' count as that.
+    """
+    k = math.isqrt(products.shape[1])
+    in_a, n_a = members @ products, int(members[0].sum())
+    result = np.zeros(len(members))
+    for sign, sums, n in ((1, in_a, n_a), (-1, products.sum(axis=0) - in_a, len(products) - n_a)):
+        log_det = np.linalg.slogdet(sums.reshape(-1, k, k) / n)[1]
+        result += sign * (np.maximum(log_det, least) - log_det_bias(n, k))
     return result
 
 
-def _jackknife_errors(scores: np.ndarray) -> np.ndarray:
-    """(1 + k,) delete-one jackknife errors of the log-determinant and of the log variances of one group."""
-    n, k = scores.shape
-    residuals = scores - scores.mean(axis=0)
-    leverage = np.empty((n, 1 + k))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        leverage[:, 1:] = residuals**2 / (residuals**2).sum(axis=0)
-        leverage[:, 0] = (np.linalg.qr(residuals)[0] ** 2).sum(axis=1) if n > k + 1 else NAN
-        left = np.log(np.maximum(1 - n / (n - 1) * leverage, 0.0))
-        return np.sqrt((n - 1) ** 2 / n * left.var(axis=0, ddof=1))
+def _jackknife_error(residuals: np.ndarray) -> float:
+    """Delete-one jackknife error of the log-determinant; nan for n <= k + 1, infinite for equal samples."""
+    n, k = residuals.shape
+    if n <= k + 1:
+        return NAN
+    if not residuals.any(axis=0).all():
+        return math.inf
+    leverage = np.square(np.linalg.qr(residuals)[0]).sum(axis=1)
+    left = np.log(np.maximum(1 - n / (n - 1) * leverage, 1e-300))
+    return float(np.sqrt((n - 1) ** 2 / n * left.var(ddof=1)))

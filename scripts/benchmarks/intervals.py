@@ -17,8 +17,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from kdist.evals.statistics.moments import MomentEstimates, moment_estimates
+from kdist.evals import Estimate
+from kdist.evals.statistics.moments import shift_findings
 from kdist.evals.statistics.resampling import Resampling
+from kdist.evals.statistics.spread import trace_ratio_finding
 
 SPREAD = np.arange(1, 9) ** -0.5
 GLOBAL_MEAN = np.eye(8)[0] * 3
@@ -31,10 +33,12 @@ def draw(rng: np.random.Generator, law: str, n: int) -> np.ndarray:
     return x if law == "gaussian" else x * np.sqrt(3 / rng.chisquare(5, size=(n, 1)))
 
 
-def estimates(fake: np.ndarray, real: np.ndarray, resampling: Resampling) -> MomentEstimates:
+def estimates(fake: np.ndarray, real: np.ndarray, resampling: Resampling) -> dict[str, Estimate]:
     """The statistics of one class of real and generated samples."""
     z = np.concatenate([fake, real]) - GLOBAL_MEAN
-    return moment_estimates(z @ z.T, len(fake), resampling)
+    gram, splits = z @ z.T, resampling.of(len(fake), len(real))
+    found = {**shift_findings(gram, splits), "trace_ratio": trace_ratio_finding(gram, splits)}
+    return {name: finding.shown(0.95) for name, finding in found.items()}
 
 
 def main(
@@ -54,11 +58,11 @@ def main(
         for _ in range(repeats):
             fake = 0.8 * draw(rng, law, n_fake) - 0.3 * GLOBAL_MEAN
             found = estimates(fake, draw(rng, law, n_real), Resampling(0.95, 0, rng))
-            pairs = ((found.trace_ratio, 0.64), (found.overshoot, 0.3), (found.mean_shift, shift))
+            pairs = ((found["trace_ratio"], 0.64), (found["overshoot"], 0.3), (found["mean_shift"], shift))
             covered += [estimate.lo < truth < estimate.hi for estimate, truth in pairs]
-            values += float(found.trace_ratio), float(found.overshoot)
+            values += float(found["trace_ratio"]), float(found["overshoot"])
             null = estimates(draw(rng, law, n_fake), draw(rng, law, n_real), Resampling(0.95, permutations, rng))
-            alarms += [e.p_value <= 0.05 for e in (null.trace_ratio, null.overshoot, null.mean_shift)]
+            alarms += [null[name].p_value <= 0.05 for name in ("trace_ratio", "overshoot", "mean_shift")]
         numbers = [f"{c:.3f}" for c in covered / repeats] + [f"{v:.3f}" for v in values / repeats]
         table.add_row(law, str(n_real), str(n_fake), *numbers, " ".join(f"{a:.3f}" for a in alarms / repeats))
     Console(width=110).print(table)

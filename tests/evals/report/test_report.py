@@ -210,7 +210,7 @@ def test_files_are_whole_and_agree(comparison, tmp_path):
         raise AssertionError(f"{text} is no JSON")
 
     results = json.loads(files["results.json"].read_text(), parse_constant=no_constants)
-    assert results["schema"] == "kdist.report/1"
+    assert results["schema"] == "kdist.report/2"
     assert [entry["name"] for entry in results["sets"]] == ["plain", "shrunk"]
     assert results["sets"][0]["against_first"] is None
     assert results["sets"][1]["against_first"]["pairs"] == 120
@@ -312,7 +312,7 @@ def test_full_disk(comparison, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_write", full)
     with pytest.raises(OSError, match=r"no space left for .*classes\.png"):
         write_report(tmp_path, comparison, command="")
-    assert json.loads((tmp_path / "results.json").read_text())["schema"] == "kdist.report/1"
+    assert json.loads((tmp_path / "results.json").read_text())["schema"] == "kdist.report/2"
     assert not (tmp_path / "report.html").exists()
     assert not list(tmp_path.glob("*.partial"))
 

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from kdist.evals.statistics.diversity import coverage, recall, squared_distances, vendi
-from kdist.evals.statistics.gram import _trace_moments, participation, trace_of_squares
+from kdist.evals.statistics.diversity import MATCHED, coverage, density, matched_findings, precision, recall, vendi
+from kdist.evals.statistics.gram import _trace_moments, participation, squared_distances, trace_of_squares
 from kdist.evals.statistics.resampling import Resampling
-from kdist.evals.statistics.shape import SHAPE_STATISTICS, shape_estimates
 
 
 def gram_of(*groups: np.ndarray) -> np.ndarray:
@@ -31,7 +30,11 @@ def test_recall_and_coverage_against_brute_force() -> None:
 
     recalled = np.mean([any(np.linalg.norm(x - f) <= ball(fake, i) for i, f in enumerate(fake)) for x in real])
     covered = np.mean([min(np.linalg.norm(fake - x, axis=1)) <= ball(real, i) for i, x in enumerate(real)])
+    balls = [ball(real, j) for j in range(17)]
+    inside = np.array([[np.linalg.norm(f - x) <= radius for x, radius in zip(real, balls, strict=True)] for f in fake])
     distances = squared_distances(gram_of(fake, real))
+    assert precision(distances, 13, neighbours=k) == pytest.approx(inside.any(axis=1).mean())
+    assert density(distances, 13, neighbours=k) == pytest.approx(inside.sum() / (k * 13))
     assert recall(distances, 13, neighbours=k) == pytest.approx(recalled)
     assert coverage(distances, 13, neighbours=k) == pytest.approx(covered)
 
@@ -40,7 +43,8 @@ def test_recall_and_coverage_limits() -> None:
     x = np.random.default_rng(1).normal(size=(20, 4))
     for far, expected in ((0.0, 1.0), (100.0, 0.0)):
         distances = squared_distances(gram_of(x + far, x))
-        assert recall(distances, 20) == coverage(distances, 20) == expected
+        assert recall(distances, 20) == coverage(distances, 20) == precision(distances, 20) == expected
+        assert (density(distances, 20) > 0) == (expected > 0)
     with pytest.raises(ValueError, match="5 neighbours need more than 5 samples; got 5"):
         recall(squared_distances(gram_of(x[:5], x)), 5)
 
@@ -73,14 +77,15 @@ def test_matched_sizes_put_value_and_floor_on_one_scale() -> None:
     inside = 0
     for _ in range(20):
         z = rng.normal(size=(70, 10))  # 30 generated, 40 real, the same law
-        found = shape_estimates(z @ z.T, 30, Resampling(0.95, 0, rng), splits=8, permutations=0, neighbours=5)
-        assert found.matched_n == 15
-        assert set(found.estimates) == set(SHAPE_STATISTICS)
-        for estimate in found.estimates.values():
+        splits = Resampling(0.95, 0, rng).of(30, 40)
+        found, matched_n = matched_findings(z @ z.T, splits, halves=8, permutations=0, neighbours=5)
+        assert matched_n == 15
+        assert set(found) == set(MATCHED)
+        for estimate in (finding.shown(0.95) for finding in found.values()):
             assert estimate.lo <= estimate <= estimate.hi
             inside += estimate.lo <= estimate.floor <= estimate.hi  # recall and coverage may sit at 1 exactly
-    # 120 intervals of 95 % for the value alone, against a floor with noise of its own: at least 85 % hold it
-    assert inside >= 0.85 * 120
+    # 160 intervals of 95 % for the value alone, against a floor with noise of its own: at least 85 % hold it
+    assert inside >= 0.85 * 160
 
 
 def test_shape_statistics_see_a_collapsed_class() -> None:
@@ -88,7 +93,10 @@ def test_shape_statistics_see_a_collapsed_class() -> None:
     real = rng.normal(size=(40, 10))
     fake = real[rng.integers(0, 3, 40)] + 0.01 * rng.normal(size=(40, 10))  # three images, again and again
     z = np.concatenate([fake, real])
-    found = shape_estimates(z @ z.T, 40, Resampling(0.95, 0, rng), splits=8, permutations=99, neighbours=5).estimates
+    findings, _ = matched_findings(
+        z @ z.T, Resampling(0.95, 0, rng).of(40, 40), halves=8, permutations=99, neighbours=5
+    )
+    found = {name: finding.shown(0.95) for name, finding in findings.items()}
     for name in ("vendi", "coverage", "participation_ratio"):  # recall: a ball that spans two of the three is huge
         assert found[name].hi < found[name].floor, name
     assert found["vendi"].p_value == found["coverage"].p_value == 0.01  # the least that 99 permutations can say
@@ -96,8 +104,7 @@ def test_shape_statistics_see_a_collapsed_class() -> None:
 
 def test_too_few_samples_are_nan_not_a_number() -> None:
     z = np.random.default_rng(6).normal(size=(6, 4))
-    found = shape_estimates(
-        z @ z.T, 3, Resampling(0.95, 0, np.random.default_rng(0)), splits=8, permutations=0, neighbours=5
-    )
-    assert found.matched_n == 1
-    assert all(np.isnan(estimate) for estimate in found.estimates.values())
+    splits = Resampling(0.95, 0, np.random.default_rng(0)).of(3, 3)
+    found, matched_n = matched_findings(z @ z.T, splits, halves=8, permutations=0, neighbours=5)
+    assert matched_n == 1
+    assert all(np.isnan(finding.estimate) for finding in found.values())

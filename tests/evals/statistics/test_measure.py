@@ -50,8 +50,8 @@ def test_known_distortion_is_recovered() -> None:
     assert pooled.trace_ratio_correct == pytest.approx(pooled.trace_ratio)  # all are correct
     assert all(entry.trace_ratio.q_value < 0.05 for entry in report.classes)
     assert not report.warnings
-    assert str(report).startswith("mean over 5 classes: variance 0.6")
-    assert f"class 3: variance {report[3].trace_ratio:.2f} of real [" in str(report)
+    assert str(report).startswith("mean over 5 classes: distance 0.2")
+    assert f"; variance {report[3].trace_ratio:.2f} [" in str(report)
 
 
 def test_no_distortion_is_not_reported_as_one() -> None:
@@ -185,7 +185,7 @@ def test_report_is_json_and_versioned() -> None:
     report = measure(samples(17, n=4), samples(18, n=4), np.repeat(np.arange(K), 4), np.repeat(np.arange(K), 4))
     text = json.dumps(report.to_dict(), allow_nan=False)  # nan has become null
     loaded = json.loads(text)
-    assert loaded["schema"] == "kdist.distortion/1"
+    assert loaded["schema"] == "kdist.distortion/2"
     assert loaded["classes"][2]["trace_ratio"]["value"] == float(report[2].trace_ratio)
     assert loaded["classes"][0]["recall"]["value"] is None
     assert len(loaded["warnings"]) >= 3  # few samples, no log-det, no recall

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kdist.evals import measure
-from kdist.evals.statistics.moments import moment_estimates, trace_ratio_estimate
-from kdist.evals.statistics.resampling import Resampling
+from kdist.evals import Estimate, measure
+from kdist.evals.statistics.moments import shift_findings
+from kdist.evals.statistics.resampling import Resampling, Splits
+from kdist.evals.statistics.spread import trace_ratio_finding
 
 D = 8
 SPREAD = np.arange(1, D + 1) ** -0.5
@@ -27,15 +28,20 @@ def gram_of(fake: np.ndarray, real: np.ndarray) -> np.ndarray:
     return z @ z.T
 
 
+def moments_of(gram: np.ndarray, splits: Splits) -> dict[str, Estimate]:
+    found = {**shift_findings(gram, splits), "trace_ratio": trace_ratio_finding(gram, splits)}
+    return {name: finding.shown(splits.confidence) for name, finding in found.items()}
+
+
 @pytest.mark.parametrize("law", ["gaussian", "heavy"])
 @pytest.mark.parametrize("n", [20, 50, 200])
 def test_trace_ratio_intervals_cover(law: str, n: int) -> None:
     """The 95 % interval for a true 0.64 holds it in at least 92 % of 600 sets (standard error 0.9 %)."""
     rng = np.random.default_rng(n)
-    plain = Resampling(0.95, 0, rng)
+    plain = Resampling(0.95, 0, rng).of(n, n)
     hits = 0
     for _ in range(600):
-        estimate, _, _ = trace_ratio_estimate(gram_of(0.8 * draw(rng, law, n), draw(rng, law, n)), n, plain)
+        estimate = trace_ratio_finding(gram_of(0.8 * draw(rng, law, n), draw(rng, law, n)), plain).estimate
         hits += estimate.lo < 0.64 < estimate.hi
     assert hits >= 0.92 * 600
 
@@ -46,10 +52,11 @@ def test_null_p_values_are_uniform(law: str, n_real: int, n_fake: int) -> None:
     rng = np.random.default_rng(n_real)
     names = ("trace_ratio", "mean_shift", "overshoot", "orthogonal_shift")
     p_values = []
+    resampling = Resampling(0.95, 99, rng)
     for _ in range(250):
         gram = gram_of(draw(rng, law, n_fake), draw(rng, law, n_real))
-        found = moment_estimates(gram, n_fake, Resampling(0.95, 99, rng))
-        p_values.append([getattr(found, name).p_value for name in names])
+        found = moments_of(gram, resampling.of(n_fake, n_real))
+        p_values.append([found[name].p_value for name in names])
     for name, column in zip(names, np.array(p_values).T, strict=True):
         spread_out = column - rng.uniform(0, 0.01, len(column))  # a grid is not continuous; this makes it so
         assert stats.kstest(spread_out, "uniform").pvalue > 0.01, name
@@ -59,11 +66,12 @@ def test_trace_p_value_ignores_a_shift_and_shift_p_value_a_shrinkage() -> None:
     """A shifted, unshrunk law is not called shrunk, nor a shrunk, unshifted one shifted: 5 % level, 150 sets each."""
     rng = np.random.default_rng(5)
     shifted, shrunk = [], []
+    resampling = Resampling(0.95, 99, rng)
     for _ in range(150):
         moved = gram_of(draw(rng, "gaussian", 30) + SPREAD, draw(rng, "gaussian", 60))
-        shifted.append(moment_estimates(moved, 30, Resampling(0.95, 99, rng)).trace_ratio.p_value)
+        shifted.append(moments_of(moved, resampling.of(30, 60))["trace_ratio"].p_value)
         small = gram_of(0.5 * draw(rng, "gaussian", 30), draw(rng, "gaussian", 60))
-        shrunk.append(moment_estimates(small, 30, Resampling(0.95, 99, rng)).mean_shift.p_value)
+        shrunk.append(moments_of(small, resampling.of(30, 60))["mean_shift"].p_value)
     # 0.05 plus three standard errors of 150 trials (0.053)
     assert np.mean(np.array(shifted) <= 0.05) <= 0.1
     assert np.mean(np.array(shrunk) <= 0.05) <= 0.1
@@ -72,14 +80,15 @@ def test_trace_p_value_ignores_a_shift_and_shift_p_value_a_shrinkage() -> None:
 def test_overshoot_and_shift_intervals_cover() -> None:
     """Planted overshoot 0.3 and squared shift 0.81 / tr S at n = 25 and 40: at least 92 % of 500 sets."""
     rng = np.random.default_rng(6)
-    plain = Resampling(0.95, 0, rng)
+    plain = Resampling(0.95, 0, rng).of(25, 40)
     offset = -0.3 * ORIGIN  # class mean 0, global mean at ORIGIN: away from it
     shift = 0.9 / np.sqrt((SPREAD**2).sum())
     hits = np.zeros(2)
     for _ in range(500):
         gram = gram_of(draw(rng, "heavy", 25) + offset, draw(rng, "heavy", 40))
-        found = moment_estimates(gram, 25, plain)
-        hits += found.overshoot.lo < 0.3 < found.overshoot.hi, found.mean_shift.lo < shift < found.mean_shift.hi
+        found = moments_of(gram, plain)
+        over, moved = found["overshoot"], found["mean_shift"]
+        hits += over.lo < 0.3 < over.hi, moved.lo < shift < moved.hi
     assert (hits >= 0.92 * 500).all()
 
 
@@ -89,10 +98,10 @@ def test_floor_is_where_real_against_real_falls() -> None:
     The floor is estimated from the real samples alone, hence the 2 % given away on top of Monte Carlo (1.3 %).
     """
     rng = np.random.default_rng(7)
-    hits = 0
+    hits, resampling = 0, Resampling(0.95, 99, rng)
     for _ in range(300):
         gram = gram_of(draw(rng, "gaussian", 40), draw(rng, "gaussian", 60))
-        floor = trace_ratio_estimate(gram, 40, Resampling(0.95, 99, rng))[0]
+        floor = trace_ratio_finding(gram, resampling.of(40, 60)).shown(0.95)
         assert floor.floor is not None
         hits += floor.floor.lo < floor < floor.floor.hi
     assert hits >= 0.9 * 300
