@@ -135,7 +135,7 @@ def test_bad_options(options: dict, message: str) -> None:
 
 @pytest.mark.parametrize("array", [np.ones((4, 2), complex), np.array([["1", "2"]] * 4), np.full((4, 2), None)])
 def test_only_real_numbers_are_features(array: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="must be .*real numbers"):
+    with pytest.raises(ValueError, match=r"must be .*real numbers"):
         measure(array, np.ones((4, 2)))
 
 
