@@ -58,13 +58,15 @@ class Extractor:
         """Features of images that ``preprocessing.on_cpu`` prepared: (n, d) float32.
 
         Raises:
-            ValueError: the images differ in shape after preprocessing, or the network does not give (n, d).
+            ValueError: the images differ in shape after preprocessing, or the network does not give (n, d) real numbers.
         """
         with torch.no_grad(), full_precision(self.device):
             features = self.network(self._batch(prepared))
         if not torch.is_tensor(features) or features.shape[:1] != (len(prepared),) or features.numel() == 0:
             shape = tuple(features.shape) if torch.is_tensor(features) else type(features).__name__
             raise ValueError(f"extractor {self.name!r} must return ({len(prepared)}, d) features; got {shape}")
+        if features.is_complex():
+            raise ValueError(f"extractor {self.name!r} must return real features; got {features.dtype}")
         return features.flatten(1).float().cpu().numpy()
 
     def _batch(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:

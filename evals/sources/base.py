@@ -36,7 +36,7 @@ class Source(ABC):
         labels: (N,) int64.
         classes: the name of each label that may occur.
         description: where the images come from, in words; part of the features' metadata.
-        value_range: what black and white are in the floats behind the pictures; None where there are none.
+        value_range: what black and white are in the floats behind the pictures that were loaded; None if none were.
         concurrent: whether other threads may load while the network runs.
     """
 
@@ -77,21 +77,21 @@ class Source(ABC):
         Raises:
             ValueError: every image is of one of these kinds.
         """
-        lo, hi = self.value_range or (0.0, 255.0)
-        suspects = {"dark": hi > 1, "bright": lo < 0}
+        dark = bright = True
         seen, start, step = 0, 0, 2
-        while start < len(self) and any(suspects.values()):
+        while start < len(self) and (dark or bright):
             for image in self.load(range(start, min(start + step, len(self)))):
                 if not isinstance(image, BadImage):
                     seen += 1
-                    suspects["dark"] &= int(image.max()) <= 1
-                    suspects["bright"] &= int(image.min()) >= 128
+                    dark, bright = dark and int(image.max()) <= 1, bright and int(image.min()) >= 128
+            lo, hi = self.value_range or (0.0, 255.0)
+            dark, bright = dark and hi > 1, bright and lo < 0
             start, step = start + step, min(2 * step, _MOST_AT_ONCE)
-        if seen < 2 or not any(suspects.values()):
+        if seen < 2 or not (dark or bright):
             return
         if self.value_range is None:
             raise ValueError(f"{self.description} holds only 0 and 1 of 255; multiply by 255, or pass floats in (0, 1)")
-        where = "the first 255th" if suspects["dark"] else "the upper half"
+        where = "the first 255th" if dark else "the upper half"
         raise ValueError(
             f"{self.description}: all {seen} images lie in {where} of value_range, which does not look like "
             f"value_range {self.value_range}; is it (0, 1)?"

@@ -116,3 +116,12 @@ def test_names_with_brackets(tmp_path):
     os.utime(tmp_path / "a[1].npz.0.partial", (0, 0))
     written_atomically(tmp_path / "a[1].npz", lambda partial: partial.write_bytes(b"whole"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a1.npz.0.partial", "a[1].npz"]
+
+
+def test_leftovers_of_killed_runs_are_removed(tmp_path):
+    for name in ("file.4711.partial", "file.4712.partial", "other.4711.partial"):
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (0, 0))
+    os.utime(tmp_path / "file.4712.partial")  # a process that is writing now
+    write_atomically(tmp_path / "file", b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "file.4712.partial", "other.4711.partial"]

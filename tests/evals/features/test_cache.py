@@ -1,8 +1,10 @@
 """Shards and feature files: what comes back, damage, full disks, equal bytes."""
 
+import dataclasses
 import errno
 import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from kdist import files
 from kdist.evals.features.cache import Shard, ShardCache, shard_key
 from kdist.evals.features.feature_set import Features, load_features, make_comparable
-from kdist.files import write_atomically
+from kdist.evals.npz import read_npz
 
 
 @pytest.fixture
@@ -77,6 +79,30 @@ def test_damaged_shards_are_not_believed(tmp_path, shard, damage):
     assert store.get(key) is not None
 
 
+def test_any_byte_of_a_shard_is_covered(tmp_path, shard):
+    """Every byte is damaged once, its bits in turn: header, labels' places, reasons, features, the checksum itself."""
+    store = ShardCache(tmp_path)
+    store.put("aa", shard)
+    whole = store.path("aa").read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        store.path("aa").write_bytes(damaged)
+        with pytest.warns(UserWarning, match="damaged shard"):
+            assert store.get("aa") is None
+    store.path("aa").write_bytes(whole)
+    assert store.get("aa").bad == shard.bad
+
+
+@pytest.mark.parametrize("reason", ['sha256": "' + "0" * 64, "é \udce9 \\", "0" * 64])
+def test_reasons_of_any_kind_come_back(tmp_path, shard, reason):
+    store = ShardCache(tmp_path)
+    store.put("aa", dataclasses.replace(shard, bad={1: reason}))
+    assert store.get("aa").bad == {1: reason}
+    store.put("ab", Shard(np.zeros((0, 0), np.float32), np.zeros(0, np.int64), {0: reason}))
+    assert store.get("ab").features.shape == (0, 0)
+
+
 def test_full_disk_loses_nothing(tmp_path, shard, monkeypatch):
     store = ShardCache(tmp_path)
     store.put("aa", shard)
@@ -91,15 +117,6 @@ def test_full_disk_loses_nothing(tmp_path, shard, monkeypatch):
     assert [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()] == [before]
     store.put("ab", shard)
     assert store.get("ab") is not None
-
-
-def test_leftovers_of_killed_runs_are_removed(tmp_path):
-    for name in ("file.4711.partial", "file.4712.partial", "other.4711.partial"):
-        (tmp_path / name).write_bytes(b"half")
-        os.utime(tmp_path / name, (0, 0))
-    os.utime(tmp_path / "file.4712.partial")  # a process that is writing now
-    write_atomically(tmp_path / "file", b"whole")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "file.4712.partial", "other.4711.partial"]
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
@@ -164,6 +181,129 @@ def test_files_of_other_makers(tmp_path):
         load_features(tmp_path / "features.csv")
 
 
+class TestBadMetadata:
+    """Files whose metadata do not belong to their arrays."""
+
+    @pytest.fixture
+    def write(self, tmp_path):
+        def write(about, **arrays):
+            arrays = {"x": np.ones((3, 2), np.float32), "y": np.arange(3)} | arrays
+            np.savez(tmp_path / "a.npz", metadata=np.array(json.dumps(about)), **arrays)
+            return tmp_path / "a.npz"
+
+        return write
+
+    names = {"0": "ape", "1": "cat", "2": "dog"}  # noqa: RUF012
+
+    @pytest.mark.parametrize(
+        "classes",
+        [None, [], ["ape", "cat", "dog"], {}, "ape", {"ape": "0"}, {"0": 1, "1": 2, "2": 3}, {"-1": "ape"},
+         {"0": "ape", "1": "ape", "2": "dog"}, {"0": ["ape"]}],
+    )  # fmt: skip
+    def test_classes(self, write, classes):
+        with pytest.raises(ValueError, match="classes in its metadata must name each label once"):
+            load_features(write({"classes": classes}))
+
+    def test_no_classes(self, write):
+        with pytest.raises(
+            ValueError, match=r"classes in its metadata must .*; got None; .* or leave the metadata out"
+        ):
+            load_features(write({"extractor": "pixels"}))
+
+    def test_label_without_a_name(self, write):
+        with pytest.raises(ValueError, match=r"labels \[2\] are not among the classes"):
+            load_features(write({"classes": {"0": "ape", "1": "cat"}}))
+
+    @pytest.mark.parametrize(
+        ("index", "message"),
+        [
+            ([0, 1, 4], "below 4; got shape .*, 0 to 4"),
+            ([0, 1, -1], ", -1 to 1"),
+            ([0.0, 1.0, 2.0], "got shape .* float64"),
+            ([0, 1], r"got shape \(2,\)"),
+            ([[0, 1, 2]], r"got shape \(1, 3\)"),
+            ([0, 1, 1], "names a place of the source twice"),
+            (["0", "1", "2"], "got shape"),
+        ],
+    )
+    def test_index(self, write, index, message):
+        path = write({"classes": self.names, "images": 4}, index=np.array(index))
+        with pytest.raises(ValueError, match=message):
+            load_features(path)
+
+    @pytest.mark.parametrize("about", [[], 3, "text", {"classes": names, "images": "4"}, {"classes": names, "bad": 3},
+                                       {"classes": names, "bad": [{"index": 1}]}, {"version": "2"}])  # fmt: skip
+    def test_other_things(self, write, about):
+        with pytest.raises(ValueError, match="a.npz"):
+            load_features(write(about))
+
+    @pytest.mark.parametrize("y", [[0.5, 1, 2], [True, False, True], [2**63, 0, 1], [1j, 0, 0]])
+    def test_labels(self, write, y):
+        path = write({"classes": self.names}, y=np.array(y, np.uint64 if y[0] == 2**63 else None))
+        with pytest.raises(ValueError, match="y must be whole numbers"):
+            load_features(path)
+
+    def test_complex_features(self, write):
+        with pytest.raises(ValueError, match=r"x must be \(N, d\) real numbers .* complex64"):
+            load_features(write({"classes": self.names}, x=np.ones((3, 2), np.complex64)))
+
+    def test_features_beyond_float32(self, write):
+        with pytest.raises(ValueError, match="NaN or infinite features in 3 rows"):
+            load_features(write({"classes": self.names}, x=np.full((3, 2), 1e300)))
+
+    def test_deep_nesting(self, write, tmp_path):
+        np.savez(tmp_path / "deep.npz", x=np.ones((3, 2)), y=np.arange(3), metadata=np.array("[" * 100_000))
+        with pytest.raises(ValueError, match="deep.npz is no whole feature file"):
+            load_features(tmp_path / "deep.npz")
+
+
+def test_labels_that_are_names(tmp_path):
+    np.savez(tmp_path / "names.npz", x=np.ones((3, 2)), y=np.array(["dog", "ape", "dog"]))
+    found = load_features(tmp_path / "names.npz")
+    assert found.y.tolist() == [1, 0, 1]
+    assert found.classes == {0: "ape", 1: "dog"}
+
+
+def test_features_without_names_are_saved_with_numbers(tmp_path):
+    Features(np.ones((2, 2), np.float32), np.array([3, 5]), np.arange(2), {}).save(tmp_path / "a.npz")
+    assert load_features(tmp_path / "a.npz").classes == {3: "3", 5: "5"}
+
+
+class TestNpz:
+    """Files of any maker."""
+
+    def test_only_what_is_asked_for(self, tmp_path):
+        np.savez(tmp_path / "a.npz", x=np.ones(3), z=np.array([{}], dtype=object))
+        assert list(read_npz(tmp_path / "a.npz", only=("x", "y"))) == ["x"]
+        with pytest.raises(ValueError, match="allow_pickle=False"):
+            read_npz(tmp_path / "a.npz")
+
+    @pytest.mark.parametrize("shape", [(10**9, 10**9), (2**70,), (2, 3), (4,)])
+    def test_shapes_that_are_not_there(self, tmp_path, shape):
+        """A header may promise any size; numpy would ask for that memory first."""
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+        header += b" " * (-(len(header) + 11) % 64) + b"\n"
+        data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(24)
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("x.npy", data)
+        with pytest.raises(ValueError, match=rf"array x says shape \({shape[0]},.* bytes, and has 24"):
+            read_npz(tmp_path / "a.npz")
+
+    @pytest.mark.filterwarnings("ignore:Duplicate name")
+    def test_array_twice(self, tmp_path):
+        np.savez(tmp_path / "a.npz", x=np.ones(3))
+        with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+            archive.writestr("x.npy", archive.read("x.npy"))
+        with pytest.raises(ValueError, match="array x is there twice"):
+            read_npz(tmp_path / "a.npz")
+
+    @pytest.mark.parametrize("data", [b"", b"PK", b"\x93NUMPY\x01\x00", b"text"])
+    def test_no_npz(self, tmp_path, data):
+        (tmp_path / "a.npz").write_bytes(data)
+        with pytest.raises(ValueError, match=r"\w"):
+            read_npz(tmp_path / "a.npz")
+
+
 class TestComparable:
     real = Features(np.ones((3, 2), np.float32), np.array([0, 1, 2]), np.arange(3),
                     {"extractor": "clip", "weights": "a", "classes": {"0": "ape", "1": "cat", "2": "dog"}})  # fmt: skip
@@ -176,6 +316,29 @@ class TestComparable:
         assert matched.classes[int(matched.y[3])] == "eel"
         assert matched.y[3] not in self.real.classes
         assert make_comparable(self.real, self.real) is self.real
+
+    def features_of(self, *names, y=None):
+        y = np.arange(len(names)) if y is None else np.array(y)
+        return Features(np.ones((len(y), 2), np.float32), y, np.arange(len(y)),
+                        {"classes": {str(k): name for k, name in enumerate(names)}})  # fmt: skip
+
+    def test_only_class_of_an_unlabelled_set(self):
+        """A flat folder against the one class folder it may be; two named folders are two classes."""
+        single = Features(np.ones((2, 2), np.float32), np.array([4, 4]), np.arange(2), {"classes": {"4": "cat"}})
+        assert make_comparable(self.features_of("all", y=[0, 0]), single).y.tolist() == [0, 0]
+        assert make_comparable(single, self.features_of("all", y=[0, 0])).y.tolist() == [4, 4]
+        with pytest.raises(ValueError, match="no class in common: all against ape, cat"):
+            make_comparable(self.features_of("all", y=[0, 0]), self.features_of("ape", "cat"))
+        with pytest.raises(ValueError, match="no class in common: cat against dog"):
+            make_comparable(self.features_of("cat"), self.features_of("dog"))
+
+    def test_numbers_are_names_where_there_are_no_others(self):
+        plain = Features(np.ones((2, 2), np.float32), np.array([7, 5]), np.arange(2), {})
+        assert make_comparable(plain, plain) is plain
+        named = self.features_of("5", "7")
+        assert make_comparable(plain, named).y.tolist() == [5, 7]
+        with pytest.raises(ValueError, match=r"no class in common: 5, 7 against cat, dog, fish"):
+            make_comparable(plain, self.features_of("cat", "dog", "fish"))
 
     @pytest.mark.parametrize("part", ["extractor", "weights", "preprocessing"])
     def test_other_extraction(self, part):

@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import io
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from PIL import Image
 
 from kdist import files
 from kdist.evals.features import Extractor, build_extractor
-from kdist.evals.features.extraction import extract
+from kdist.evals.features.extraction import content_hash, extract
 from kdist.evals.sources import ArraySource, GeneratorSource, as_source
 
 MODULE = importlib.import_module("kdist.evals.features.extraction")  # the package shows the function of this name
@@ -224,6 +225,51 @@ def test_truncated_shard_is_made_again(images, tmp_path):
     with pytest.warns(UserWarning, match="damaged shard"):
         again = extract(images, "pixels", cache=tmp_path, shard_size=10)
     np.testing.assert_array_equal(first.x, again.x)
+
+
+def test_image_replaced_between_hashing_and_loading(images, tmp_path, monkeypatch):
+    """The shard is named by what went through the network, so that the former image's name never serves the new one."""
+    file = sorted(images.rglob("*.png"))[25]
+    before, after = file.read_bytes(), io.BytesIO()
+    Image.new("L", (8, 8), 77).save(after, "png")
+    compute = MODULE._compute
+
+    def replaced(source, indices, *rest):
+        if 25 in indices:
+            file.write_bytes(after.getvalue())
+        return compute(source, indices, *rest)
+
+    monkeypatch.setattr(MODULE, "_compute", replaced)
+    options = {"cache": tmp_path / "cache", "shard_size": 10}
+    new = extract(images, "pixels", **options)
+    monkeypatch.undo()
+    assert new.metadata["content"] == content_hash(as_source(images))
+    np.testing.assert_allclose(new.x[24], 77 / 127.5 - 1, atol=1e-6)
+    file.write_bytes(before)
+    old = extract(images, "pixels", **options)
+    assert old.metadata["content"] != new.metadata["content"]
+    np.testing.assert_array_equal(old.x, extract(images, "pixels").x)
+
+
+def test_content_is_that_of_the_images_alone(images, tmp_path):
+    """Neither the shards nor the cache nor the extractor changes it; each image and their order do."""
+    source = as_source(images)
+    expected = content_hash(source)
+    for options in ({"shard_size": 7}, {"cache": tmp_path / "cache"}, {"cache": tmp_path / "cache", "workers": 1}):
+        assert extract(images, "pixels", **options).metadata["content"] == expected
+    assert extract(images, "digits").metadata["content"] == expected
+    first, second = sorted(images.rglob("*.png"))[:2]
+    one, two = first.read_bytes(), second.read_bytes()
+    first.write_bytes(two), second.write_bytes(one)
+    assert content_hash(source) != expected
+
+
+def test_features_must_be_real_numbers():
+    def complex_features(x):
+        return x.mean((2, 3)).to(torch.complex64)
+
+    with pytest.raises(ValueError, match=r"must return real features; got torch.complex64"):
+        extract(np.zeros((2, 8, 8), np.uint8) + 9, complex_features)
 
 
 def test_full_disk_keeps_finished_shards(images, tmp_path, monkeypatch, calls):

@@ -262,6 +262,8 @@ def test_images_of_different_shapes_keep_their_order():
     together = extractor([extractor.preprocessing.on_cpu(image) for image in images])
     alone = np.concatenate([extractor([extractor.preprocessing.on_cpu(image)]) for image in images])
     np.testing.assert_array_equal(together, alone)
+    few = [extractor.preprocessing.on_cpu(image) for image in images[:7]]  # groups of three, two and two
+    np.testing.assert_array_equal(extractor(few), alone[:7])
     pixels = build_extractor("pixels", device="cpu")
     with pytest.raises(ValueError, match="needs images of one shape"):
         pixels([pixels.preprocessing.on_cpu(image) for image in images])
@@ -361,6 +363,31 @@ class TestWeights:
             a.bias[0] += 1e-6
         assert module_hash(a) != before
         assert module_hash(torch.nn.LayerNorm(3)) != module_hash(torch.nn.RMSNorm(3))
+
+
+def test_module_hash_sees_names_shapes_and_kinds():
+    """Equal bytes under another name, in another shape or of another kind are another network."""
+
+    class Holder(torch.nn.Module):
+        def __init__(self, **tensors):
+            super().__init__()
+            for name, tensor in tensors.items():
+                self.register_buffer(name, tensor)
+
+    flat = torch.arange(6, dtype=torch.float32)
+    hashes = [
+        module_hash(module)
+        for module in (
+            Holder(a=flat),
+            Holder(b=flat),
+            Holder(a=flat.reshape(2, 3)),
+            Holder(a=flat.view(torch.int32)),
+            Holder(a=flat[:3], b=flat[3:]),
+            Holder(a=flat + 1),
+        )
+    ]
+    assert len(set(hashes)) == len(hashes)
+    assert module_hash(Holder(a=flat, b=flat + 1)) == module_hash(Holder(b=flat + 1, a=flat))
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,17 @@ def test_pairs_are_found_by_place_not_by_row():
     assert found.ratio == pytest.approx(4, rel=1e-12)
 
 
+def test_pairs_are_of_one_class():
+    """A place that has another label in the other set is no pair: its seed began another class."""
+    first = make_set("a", seed=3).features
+    swapped = first.y.copy()
+    swapped[[0, 30]] = swapped[[30, 0]]  # one sample of class 0 and one of class 1 change places
+    other = dataclasses.replace(first, x=np.float32(0.5) * first.x, y=swapped)
+    found = paired_ratio(first, other)
+    assert found.pairs == len(first) - 2
+    assert found.ratio == pytest.approx(0.25, rel=1e-12)
+
+
 def test_no_pairs_no_ratio():
     first = make_set("a").features
     assert paired_ratio(first, dataclasses.replace(first, index=first.index + 1000)) is None

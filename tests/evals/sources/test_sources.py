@@ -394,6 +394,19 @@ class TestSamplers:
         assert len(set(digests)) == len(digests)
         assert digest() == digest()
 
+    def test_digest_sees_what_no_probe_shows(self):
+        """A sampler whose first samples are all alike: the levels, the shape and the options must be in the hash."""
+
+        def constant(model, x, sigmas, extra_args=None, eta=0.0):
+            return torch.zeros(len(x), 1, 3, 3) - 0.5
+
+        def digest(sigmas=self.sigmas, **options):
+            return SamplerSource(Denoiser(), constant, sigmas, [0, 1], **{"shape": (1, 3, 3)} | options).digest(1)
+
+        digests = [digest(), digest(sigmas=self.sigmas * 2), digest(shape=(1, 4, 3)), digest(class_key=None),
+                   digest(sampler_options={"eta": 1.0}), digest(value_range=(-1.0, 2.0))]  # fmt: skip
+        assert len(set(digests)) == len(digests)
+
     def test_paired_seeds(self):
         assert sample_seeds(3, 5)[:2] == sample_seeds(3, 2)
         assert len(set(sample_seeds(0, 500)) | set(sample_seeds(1, 500))) == 1000

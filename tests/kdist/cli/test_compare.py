@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from kdist import digits
 from kdist.cli.compare import compare_command, measure_command
+from kdist.evals import extract
 from kdist.evals.features.feature_set import Features
 
 OUTPUTS = {"report.html", "results.json", "classes.csv", "classes.png", "directions.png", "statistics.png"}
@@ -137,6 +138,37 @@ def test_feature_files_find_their_images(run, tmp_path, real_digits):
     np.savez(tmp_path / "images.npz", x=images[:-1], y=labels[:-1])  # not these images any more
     assert run("measure", "a.npz", "b.safetensors", "--quick").exit_code == 0
     assert 'class="strips' not in (tmp_path / "kdist-measure" / "report.html").read_text()
+
+
+def test_old_numbers_are_not_shown_beside_new_pictures(run, tmp_path, real_digits):
+    """Sampled again into the same folder: as many images of the same names, and the former features on file."""
+    images, labels = real_digits
+    write_folder(tmp_path / "samples", images, labels, "abcd")
+    extract(tmp_path / "samples", "pixels").save("first.npz")
+    write_folder(tmp_path / "samples", images[::-1], labels[::-1], "abcd")
+    extract(tmp_path / "samples", "pixels").save("second.npz")
+    assert run("compare", "second.npz", "first.npz", "--quick", "--out", "out").exit_code == 0
+    assert 'class="strips' not in (tmp_path / "out" / "report.html").read_text()  # no generated set has its images
+    assert run("compare", "first.npz", "second.npz", "--quick", "--out", "out").exit_code == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert 'class="strips' in page
+    assert page.count("<img") == 3 + 4  # of the second set alone
+
+
+def test_classes_are_matched_by_name_or_refused(run, tmp_path, real_digits):
+    images, labels = real_digits
+    for name, names in (("real", ("cat", "dog", "fish", "gnu")), ("fake", ("cat", "fish", "gnu", "zebra"))):
+        write_folder(tmp_path / name, images, labels, names)
+    result = run("measure", "real", "fake", "-e", "pixels", "--quick")
+    assert "no real samples of class zebra" in str(result.exception)
+    result = run("measure", "real", "fake", "-e", "pixels", "--quick", "--common-classes", "--out", "out")
+    assert result.exit_code == 0, result.output
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [entry["name"] for entry in results["sets"][0]["distortion"]["classes"]] == ["cat", "fish", "gnu"]
+    assert "dog, zebra" in results["warnings"][0]
+    np.savez(tmp_path / "numbers.npz", images=images, labels=labels)
+    result = run("measure", "real", "numbers.npz", "-e", "pixels", "--quick")
+    assert "no class in common: cat, dog, fish, ... against 0, 1, 2, ..." in str(result.exception)
 
 
 def test_bad_images_are_named(run, tmp_path, real_digits):
