@@ -58,7 +58,7 @@ class Extractor:
         """Features of images that ``preprocessing.on_cpu`` prepared: (n, d) float32.
 
         Raises:
-            ValueError: the images differ in shape after preprocessing, or the network does not give (n, d) real numbers.
+            ValueError: the images differ in shape after preprocessing, or the network gives no (n, d) real numbers.
         """
         with torch.no_grad(), full_precision(self.device):
             features = self.network(self._batch(prepared))
