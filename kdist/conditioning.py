@@ -99,7 +99,7 @@ def join(
         return _concatenate(_take(first, rows[0]), _take(second, rows[1]))
     if any(by_row):
         raise Unjoinable("one of them differs from row to row, the other does not")
-    if first is second:
+    if _is_array(first) and first is second:
         return first
     if _is_array(first) and _is_array(second):
         if type(first) is type(second) and first.shape == second.shape and bool((first == second).all()):
@@ -154,7 +154,7 @@ def _filled(name: str, value: Any, cond: Any) -> Any:
         )
     if not fractions:
         lowest, highest = (0, 1) if tensor.dtype == torch.bool else _limits(tensor.dtype)
-        if value != int(value) or not lowest <= value <= highest:
+        if not float(value).is_integer() or not lowest <= value <= highest:
             raise ValueError(f"uncond[{name!r}] is {value}, which the condition's {tensor.dtype} cannot hold")
     filled = torch.full_like(tensor, value)
     return filled if isinstance(cond, torch.Tensor) else filled.numpy()

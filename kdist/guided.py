@@ -384,7 +384,9 @@ def _with_peak(schedule: Schedule, cond_scale: Any, batch: int) -> Schedule:
     number = _as_number(cond_scale)
     if number is None:
         try:
-            peaks = torch.as_tensor(cond_scale).flatten().tolist()
+            peaks = [float(peak) for peak in torch.as_tensor(cond_scale).flatten().tolist()]
+            if isinstance(cond_scale, bool):
+                raise TypeError("True is no scale")
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(f"cond_scale must be a number, or one for each row; got {cond_scale!r}") from None
         if len(peaks) not in (1, batch):

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..schedules.levels import readable
+
 __all__ = ["EDMDenoiser"]
 
 
@@ -51,8 +53,8 @@ class EDMDenoiser(nn.Module):
 
     @property
     def uncond(self) -> int:
-        """The ``class_cond`` that means no class."""
-        return self.label_dim
+        """The class number that means no class; as an override of one-hot ``class_cond`` it means zero rows."""
+        return _NoClass(self.label_dim)
 
     @property
     def sigma_min(self) -> float:
@@ -96,7 +98,8 @@ class EDMDenoiser(nn.Module):
             (N, C, H, W) denoised, the dtype of ``x``.
 
         Raises:
-            ValueError: labels out of range, of another shape, or ``x`` with the wrong number of channels.
+            ValueError: labels out of range, of another shape or no one-hot rows (on an accelerator such rows become
+                NaN, as looking would cost a synchronisation), or ``x`` with the wrong number of channels.
         """
         channels = getattr(self.inner_model, "img_channels", x.shape[1])
         if x.shape[1] != channels:
@@ -105,18 +108,35 @@ class EDMDenoiser(nn.Module):
         return self.inner_model(x, sigma, labels, **self.options).to(x.dtype)
 
     def _one_hot(self, class_cond: torch.Tensor, batch: int) -> torch.Tensor:
-        if class_cond.ndim == 2 and class_cond.shape == (batch, self.label_dim):
-            return class_cond.float()
-        if class_cond.shape != (batch,) or class_cond.is_floating_point():
+        if class_cond.shape == (batch, self.label_dim) and not class_cond.is_complex():
+            rows = class_cond.float()
+            right = (((rows == 0) | (rows == 1)).all(1) & (rows.sum(1) <= 1)).unsqueeze(1)
+            if rows.device.type == "cpu" and readable(rows) and not right.all():
+                raise ValueError(
+                    "class_cond, of one row per class, must be one-hot rows, or zero rows for no class; got "
+                    f"{class_cond[~right.squeeze(1)][0].tolist()}"
+                )
+            return rows.masked_fill(~right, torch.nan)
+        whole = not (class_cond.is_floating_point() or class_cond.is_complex() or class_cond.dtype == torch.bool)
+        if class_cond.shape != (batch,) or not whole:
             raise ValueError(
                 f"class_cond must be {batch} integers, or one-hot rows ({batch}, {self.label_dim}); got "
                 f"{class_cond.dtype} of shape {tuple(class_cond.shape)}"
             )
-        if not class_cond.is_cuda and ((class_cond < 0) | (class_cond > self.label_dim)).any():
+        classes = class_cond.long()
+        if not classes.is_cuda and readable(classes) and ((classes < 0) | (classes > self.label_dim)).any():
             # an accelerator's own assertion catches it there, without a synchronisation per call
             raise ValueError(
                 f"class_cond must be in 0..{self.label_dim} ({self.label_dim}: no class); got "
-                f"{int(class_cond.min())} to {int(class_cond.max())}"
+                f"{int(classes.min())} to {int(classes.max())}"
             )
         # the class after the last is dropped: a zero row
-        return nn.functional.one_hot(class_cond.long(), self.label_dim + 1)[:, : self.label_dim].float()
+        return nn.functional.one_hot(classes, self.label_dim + 1)[:, : self.label_dim].float()
+
+
+class _NoClass(int):
+    """The class number after the last, which knows what no class is in the other encoding."""
+
+    def like(self, class_cond: torch.Tensor) -> torch.Tensor:
+        """No class for every row of ``class_cond``, in its encoding."""
+        return torch.zeros_like(class_cond) if class_cond.ndim == 2 else torch.full_like(class_cond, int(self))

@@ -1,5 +1,6 @@
 """A diffusers network as a k-diffusion denoiser, against diffusers' own schedulers and k-diffusion's own wrappers."""
 
+import functools
 from types import SimpleNamespace
 
 import diffusers
@@ -116,6 +117,48 @@ def test_exact_for_one_gaussian():
         torch.testing.assert_close(denoiser(x, sigma), expected, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.parametrize("kind", ["v_prediction", "sample", "epsilon"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("level", [0.5, 20.0, 300.0, 1000.0, 4096.0])
+def test_half_latents_get_the_float32_result(kind, dtype, level):
+    """Zero terminal SNR: at sigma 4096, sigma**2 is no float16. The network here is exact in every precision: it gives
+    back numbers that half precision holds."""
+    scheduler = diffusers.DDIMScheduler(rescale_betas_zero_snr=True, prediction_type=kind)
+    out = torch.tensor([0.5, -0.25, 1.5, 0.0]).view(1, 4, 1, 1).expand(2, 4, 2, 2)
+    seen = []
+
+    def network(z, t, return_dict):
+        seen.append(z)
+        return (out.to(z.dtype),)
+
+    sigma = torch.full((2,), level)
+    x = (noise(2, 4, 2, 2) * level).to(dtype)
+    denoiser = DiffusersDenoiser(network, scheduler)
+    half, full = denoiser(x, sigma.to(dtype)), denoiser(x.float(), sigma.to(dtype).float())
+    assert half.dtype == dtype
+    assert torch.equal(half, full.to(dtype))  # one rounding, of the result
+    assert half.abs().max() > 0
+    assert torch.equal(seen[0], seen[1].to(dtype))
+    assert seen[0].abs().max() > 0.1  # the network sees about unit variance
+    guided = kdist.guide(
+        DiffusersDenoiser(lambda z, t, return_dict, c: (z,), scheduler), 2.0, uncond={"c": 0.0}, check_finite=True
+    )
+    assert guided(x, sigma.to(dtype), c=torch.ones(2)).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_trained_levels_rounded_to_half_are_in_range(dtype):
+    for scheduler in (
+        diffusers.DDPMScheduler(),
+        diffusers.DDPMScheduler(beta_schedule="scaled_linear", beta_end=0.012),
+    ):
+        denoiser = DiffusersDenoiser(lambda z, t, return_dict: (z,), scheduler)
+        for level in (denoiser.sigma_min, denoiser.sigma_max):
+            denoiser(noise(1, 4, 2, 2).to(dtype), torch.tensor([level]).to(dtype))
+        with pytest.raises(ValueError, match="outside the scheduler's range"):
+            denoiser(noise(1, 4, 2, 2).to(dtype), torch.tensor([torch.nan]).to(dtype))
+
+
 def test_levels():
     scheduler = diffusers.DDPMScheduler(num_train_timesteps=10)
     sigmas = training_sigmas(scheduler)
@@ -221,8 +264,9 @@ def test_half_precision_network(unet, tokens):
 
 def test_learned_variance_is_dropped():
     x = noise(1, 4, 2, 2)
-    denoiser = DiffusersDenoiser(lambda z, t, return_dict: (torch.cat([z, z * 9], 1),), diffusers.DDPMScheduler())
-    assert denoiser(x, torch.ones(1)).shape == x.shape
+    both = DiffusersDenoiser(lambda z, t, return_dict: (torch.cat([z, z * 9], 1),), diffusers.DDPMScheduler())
+    mean = DiffusersDenoiser(lambda z, t, return_dict: (z,), diffusers.DDPMScheduler())
+    assert torch.equal(both(x, torch.ones(1)), mean(x, torch.ones(1)))
 
 
 class Pipe:
@@ -286,6 +330,59 @@ def test_same_latents_as_the_whole_pipeline(tiny_models, xl, negative):
     with torch.no_grad():
         ours = sample("euler", guided, x, sigmas, extra_args=cond)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)  # float32, latents start at 25
+
+
+@pytest.mark.parametrize("xl", [False, True])
+@pytest.mark.parametrize("negative", [None, "", "blurred"])
+@pytest.mark.parametrize("force", [True, False])
+def test_same_conditions_as_the_pipeline_for_every_negative_prompt(tiny_models, xl, negative, force):
+    """SDXL without a negative prompt takes zeros, with an empty one the empty text; its config may say otherwise."""
+    scheduler = diffusers.EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1)
+    if xl:
+        parts = tiny_models.sdxl_components(scheduler)
+        pipe = diffusers.StableDiffusionXLPipeline(**parts, force_zeros_for_empty_prompt=force)
+    else:
+        pipe = tiny_models.stable_diffusion(scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    sigmas = scheduler_sigmas(scheduler, 3)
+    x = noise(2, 4, 8, 8) * sigmas[0]
+    scheduler.set_timesteps(3)
+    theirs = pipe(
+        ["a red dog", "a cat"],
+        **({} if negative is None else {"negative_prompt": [negative] * 2}),
+        num_inference_steps=3,
+        guidance_scale=5.0,
+        latents=x / scheduler.init_noise_sigma,
+        output_type="latent",
+    ).images
+    cond, uncond = encode_prompts(pipe, ["a red dog", "a cat"], negative_prompt=negative)
+    guided = kdist.guide(DiffusersDenoiser(pipe.unet, scheduler), 5.0, uncond=uncond)
+    with torch.no_grad():
+        ours = sample("euler", guided, x, sigmas, extra_args=cond)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)  # float32, latents start at 25
+
+
+def test_zeros_can_be_asked_for_and_refused():
+    for xl in (False, True):
+        pipe = Pipe(xl)
+        made = (torch.ones(1, 5, 8),) * (4 if xl else 2)
+        pipe.encode_prompt = functools.partial(lambda made, **_: made, made)
+        pipe.config = {"force_zeros_for_empty_prompt": True}
+        for zeros, negative, value in ((None, None, 0), (None, "", 1), (True, "", 0), (False, None, 1)):
+            cond, uncond = encode_prompts(pipe, ["a"], zeros=zeros, negative_prompt=negative)
+            assert uncond["encoder_hidden_states"].unique().tolist() == [value]
+            assert cond["encoder_hidden_states"].unique().tolist() == [1]
+            if xl:
+                assert uncond["added_cond_kwargs"]["text_embeds"].unique().tolist() == [value]
+    with pytest.raises(ValueError, match="takes the place of the negative prompt"):
+        encode_prompts(Pipe(xl=True), ["a"], zeros=True, negative_prompt="blurred")
+    with pytest.raises(ValueError, match="one text or 2"):
+        encode_prompts(Pipe(xl=True), ["a", "b"], negative_prompt=["x"])
+
+
+def test_one_text_is_one_prompt():
+    cond, uncond = encode_prompts(Pipe(xl=False), "abc", negative_prompt=["blurred"])
+    assert len(cond["encoder_hidden_states"]) == len(uncond["encoder_hidden_states"]) == 1
 
 
 def test_sd_conditions():

@@ -64,6 +64,35 @@ def test_labels_become_rows_and_the_last_one_means_none(x):
     assert torch.equal(denoiser(x, sigma.expand(4), rows), net(x, sigma.expand(4), rows))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64, torch.uint8])
+@pytest.mark.parametrize("batched", [True, False])
+def test_no_class_is_said_in_either_encoding(x, dtype, batched):
+    """A class number as an override of one-hot rows means zero rows, not rows filled with the number."""
+    denoiser, sigma = EDMDenoiser(Net()), torch.full((4,), 0.7)
+    numbers, rows = torch.tensor([0, 1, 2, 0]), torch.eye(3)[[0, 1, 2, 0]].to(dtype)
+
+    def guided(cond, uncond):
+        return kdist.guide(denoiser, 2.0, uncond={"class_cond": uncond}, batched=batched)(x, sigma, class_cond=cond)
+
+    expected = guided(numbers, denoiser.uncond)
+    for uncond in (denoiser.uncond, torch.zeros(1, 3, dtype=dtype), torch.zeros(4, 3, dtype=dtype), 0.0):
+        assert torch.equal(guided(rows, uncond), expected)
+    for wrong in (3, 2, 4.0, 7, -1, 0.5):
+        with pytest.raises(ValueError, match=r"class number|one-hot|cannot hold"):
+            guided(rows, wrong)
+    assert int(denoiser.uncond) == 3
+    assert torch.equal(guided(numbers, torch.tensor(3)), expected)
+    assert torch.equal(guided(numbers, torch.tensor([3])), expected)
+
+
+def test_rows_that_are_not_one_hot_become_nan_where_nobody_looks(x):
+    """What happens on an accelerator; ``torch.func`` hides values just so."""
+    rows = torch.tensor([[1.0, 0, 0], [4.0, 4, 4], [0, 0, 0], [1, 1, 0]])
+    net = EDMDenoiser(Net())
+    out = torch.func.vmap(lambda x, c: net(x[None], torch.ones(1), c[None])[0])(x, rows)
+    assert out.isnan().flatten(1).any(1).tolist() == [False, True, False, True]
+
+
 def test_guided_sampling_has_the_closed_form_variance():
     """Constant w: V(0) = c (c / u)^w and, from x = m, the mean's own affine map (arXiv 2602.00716, Gaussian case).
 
@@ -123,6 +152,13 @@ def test_dtype_and_options(x):
         (torch.tensor([0, 1]), "4 integers"),
         (torch.zeros(4), "4 integers"),
         (torch.zeros(4, 7), "4 integers"),
+        (torch.zeros(4, dtype=torch.bool), "4 integers"),
+        (torch.zeros(4, dtype=torch.complex64), "4 integers"),
+        (torch.tensor([0, 1, 2, 2**63], dtype=torch.uint64), r"0\.\.3"),
+        (torch.full((4, 3), 3.0), "one-hot rows"),
+        (torch.ones(4, 3), "one-hot rows"),
+        (torch.full((4, 3), 0.5), "one-hot rows"),
+        (-torch.eye(4, 3), "one-hot rows"),
     ],
 )
 def test_bad_labels(x, labels, message):

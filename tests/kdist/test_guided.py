@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -304,3 +305,116 @@ def test_cfg_denoiser_without_any_scale():
     plain = kdist.CFGDenoiser(prompted, lambda s: 3.0)
     with pytest.raises(ValueError, match="a plain function has none"):
         plain(x, torch.ones(4), torch.zeros(4, 7, 3), torch.zeros(4, 7, 3), 7.5)
+
+
+# One scale per row, and numbers of every kind
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [7.5, np.float32(7.5), np.float64(7.5), torch.tensor(7.5), torch.tensor(7.5, dtype=torch.float16)],
+    ids=repr,
+)
+def test_a_scale_is_any_real_number(net, scale):
+    x, y = batch(4, 3)
+    expected = kdist.guide(net, 7.5, uncond={"class_cond": 10})(x, torch.ones(4), class_cond=y)
+    assert torch.equal(kdist.guide(net, scale, uncond={"class_cond": 10})(x, torch.ones(4), class_cond=y), expected)
+    cond, uncond = torch.randn(2, 4, 7, 3, generator=torch.Generator().manual_seed(1))
+    args = (x, torch.ones(4), uncond, cond)
+    for schedule in (None, kdist.Constant(2.0)):
+        denoiser = kdist.CFGDenoiser(prompted, schedule)
+        assert torch.equal(denoiser(*args, scale), classic(prompted, *args, 7.5))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda s: s,
+        lambda s: s.view(-1, 1),
+        lambda s: s.view(-1, 1, 1, 1),
+        lambda s: s.numpy(),
+        lambda s: s.tolist(),
+        lambda s: s.half(),
+    ],
+)
+def test_cond_scale_per_row(form):
+    x, _ = batch(4, 3)
+    cond, uncond = torch.randn(2, 4, 7, 3, generator=torch.Generator().manual_seed(1))
+    scales = torch.tensor([7.5, 1.0, 0.0, 2.0])
+    expected = prompted(x, None, uncond) + scales[:, None] * (prompted(x, None, cond) - prompted(x, None, uncond))
+    for schedule, sigma in ((None, 1.0), (kdist.LateNegative(3.0, 0.5), 1.0)):
+        denoiser = kdist.CFGDenoiser(prompted, schedule)
+        out = denoiser(x, torch.full((4,), sigma), uncond, cond, form(scales))
+        torch.testing.assert_close(out, expected)
+        assert denoiser.nfe == 1.5
+    late = kdist.CFGDenoiser(prompted, kdist.LateNegative(3.0, 0.5))
+    assert torch.equal(late(x, torch.full((4,), 0.1), uncond, cond, form(scales)), prompted(x, None, uncond))
+
+
+@pytest.mark.parametrize("scale", [torch.ones(3), [1.0, 2.0], "four", [[1.0], "x"], True, {"a": 1}])
+def test_cond_scale_that_fits_no_batch(scale):
+    x, _ = batch(4, 3)
+    with pytest.raises(ValueError, match="cond_scale must be a number, or"):
+        kdist.CFGDenoiser(prompted)(x, torch.ones(4), torch.zeros(4, 7, 3), torch.zeros(4, 7, 3), scale)
+
+
+# What the model returns
+
+
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize(
+    "wrong", [lambda x: x[:1], lambda x: x.mean(0), lambda x: x[:, :1], lambda x: torch.cat([x, x]), lambda x: x[None]]
+)
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
+def test_predictions_of_another_shape_are_refused(batched, wrong, scale):
+    x, y = batch(4, 3)
+    guided = kdist.guide(lambda x, sigma, class_cond: wrong(x), scale, uncond={"class_cond": 10}, batched=batched)
+    with pytest.raises(ValueError, match=r"prediction has shape .* for x of shape"):
+        guided(x, torch.ones(4), class_cond=y)
+
+
+def test_a_model_that_returns_no_tensor():
+    x, y = batch(4, 3)
+    guided = kdist.guide(lambda x, sigma, class_cond: (x,), 3.0, uncond={"class_cond": 10})
+    with pytest.raises(TypeError, match="must return one tensor, denoised; got tuple"):
+        guided(x, torch.ones(4), class_cond=y)
+
+
+# Rows that differ
+
+
+@pytest.mark.parametrize("rule", [None, kdist.rules.rescaled, kdist.rules.projected, kdist.rules.zero_star])
+@pytest.mark.parametrize(
+    "scales", [[4.0, 0.0, 1.0, 2.0], [1.0, 0.0, 0.0, 1.0], [0.0, 3.0, 0.0, 3.0], [-1.0, 1.0, -1.0, 1.0]]
+)
+@pytest.mark.parametrize("batched", [True, False])
+def test_rows_alone_and_together_agree(rule, scales, batched):
+    """Every mixture of passes against the rule on whole predictions; a row that needs one gets exactly that one."""
+
+    def model(x, sigma, class_cond):
+        return torch.tanh(x * sigma[:, None] + class_cond[:, None])
+
+    x, y = batch(4, 6, dtype=torch.float64)
+    sigma = torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
+    guided = kdist.guide(model, kdist.PerRow(1.0, scales), uncond={"class_cond": 10}, rule=rule, batched=batched)
+    denoised = guided(x, sigma, class_cond=y)
+    cond, uncond = model(x, sigma, y), model(x, sigma, torch.full_like(y, 10))
+    column = torch.tensor(scales, dtype=torch.float64)[:, None]
+    expected = (rule or linear)(cond, uncond, column, x, sigma[:, None])
+    torch.testing.assert_close(denoised, expected, rtol=1e-12, atol=1e-12)  # float64 rounding
+    to_cond, to_uncond = kdist.rules.reductions(rule or linear)
+    for row, scale in enumerate(scales):
+        if scale == 1 and to_cond:
+            torch.testing.assert_close(denoised[row], cond[row], rtol=1e-14, atol=1e-14)  # batch size alone
+        if scale == 0 and to_uncond:
+            torch.testing.assert_close(denoised[row], uncond[row], rtol=1e-14, atol=1e-14)
+    alone = sum((s == 1 and to_cond) or (s == 0 and to_uncond) for s in scales)
+    assert guided.nfe == 2 - alone / 4
+
+
+def test_a_scale_below_zero_needs_both_passes(net):
+    x, y = batch(4, 3)
+    guided = kdist.guide(net, kdist.LateNegative(4.0, 1.0, late=-0.5), uncond={"class_cond": 10})
+    denoised = guided(x, torch.full((4,), 0.5), class_cond=y)
+    assert guided.nfe == 2
+    torch.testing.assert_close(denoised, x * 0.5 + (10 - 0.5 * (y - 10))[:, None])

@@ -237,3 +237,103 @@ def test_bad_options():
         rules.projected(*inputs(), norm_threshold=0.0)
     with pytest.raises(TypeError, match="fi"):
         partial(rules.rescaled, fi=0.5)(*inputs())
+
+
+@pytest.mark.parametrize("rule", [*ALL, partial(rules.projected, norm_threshold=2.0)], ids=name)
+@pytest.mark.parametrize("degenerate", ["equal", "zero", "flat"])
+def test_gradients_stay_finite_when_predictions_vanish(rule, degenerate):
+    cond, uncond, *rest = inputs((3, 16), dtype=torch.float32)
+    cond, uncond = {
+        "equal": (cond, cond.clone()),
+        "zero": (torch.zeros_like(cond), torch.zeros_like(cond)),
+        "flat": (torch.full_like(cond, 0.5), torch.full_like(cond, 0.5)),
+    }[degenerate]
+    cond.requires_grad_()
+    uncond.requires_grad_()
+    rule(cond, uncond, *rest).sum().backward()
+    assert cond.grad.isfinite().all()
+    assert uncond.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("rule", ALL, ids=name)
+def test_half_precision_rounds_once_at_the_end(rule, dtype):
+    """Contrast small beside the mean, and samples large beside the data, as at high noise."""
+    generator = torch.Generator().manual_seed(0)
+    cond = (0.5 + 0.01 * torch.randn(4, 3, 8, 8, generator=generator)).to(dtype)
+    uncond = (0.5 + 0.01 * torch.randn(4, 3, 8, 8, generator=generator)).to(dtype)
+    x = (80 * torch.randn(4, 3, 8, 8, generator=generator)).to(dtype)
+    scale, sigma = torch.full((4, 1, 1, 1), 7.5), torch.full((4, 1, 1, 1), 80.0, dtype=dtype)
+    half = rule(cond, uncond, scale, x, sigma)
+    exact = rule(*(tensor.double() for tensor in (cond, uncond, scale, x, sigma)))
+    # one rounding of the result, and for the plain rule one of cond - uncond (0.03 at most, times 7.5)
+    torch.testing.assert_close(half.double(), exact, rtol=torch.finfo(dtype).eps, atol=0.2 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.1, 0.5, 0.9, 0.995, 1.0])
+def test_the_quantile_is_torchs(quantile):
+    cond, uncond, *rest = inputs((4, 37))
+    guided = rules.linear(cond, uncond, *rest)
+    size = guided.abs().quantile(quantile, dim=1, keepdim=True).clamp_min(0.3)
+    expected = guided.clamp(-size, size) * (0.3 / size)
+    torch.testing.assert_close(rules.thresholded(cond, uncond, *rest, quantile=quantile, limit=0.3), expected)
+
+
+@pytest.mark.parametrize("rule", ALL, ids=name)
+@pytest.mark.parametrize("shape", [(0, 3, 4), (0,)])
+def test_an_empty_batch(rule, shape):
+    assert rule(*inputs(shape)).shape == shape
+
+
+def test_more_elements_than_torchs_quantile_takes():
+    rows = torch.linspace(-3, 3, 2**24 + 2)[None]
+    scale = torch.ones(1, 1)
+    out = rules.thresholded(rows, rows, scale, rows, scale, quantile=0.5)
+    torch.testing.assert_close(out[0, [0, -1]], torch.tensor([-1.0, 1.0]))
+    assert float(out[0, 2**22]) == pytest.approx(-1, abs=1e-5)  # half of the values are beyond 1.5, clipped
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (partial(rules.thresholded, limit=-1), "limit must be above 0"),
+        (partial(rules.thresholded, limit=0.0), "limit must be above 0"),
+        (partial(rules.thresholded, limit=float("nan")), "limit must be above 0"),
+        (partial(rules.thresholded, quantile=1.5), "quantile is a share"),
+        (partial(rules.thresholded, quantile=float("nan")), "quantile is a share"),
+        (partial(rules.rescaled, phi=-0.1), "phi is a share"),
+        (partial(rules.rescaled, phi=float("nan")), "phi is a share"),
+        (partial(rules.projected, norm_threshold=float("nan")), "norm_threshold must be above 0"),
+        (partial(rules.projected, norm_threshold=-1.0), "norm_threshold must be above 0"),
+    ],
+)
+def test_options_out_of_range(rule, message):
+    with pytest.raises(ValueError, match=message):
+        rule(*inputs())
+
+
+def test_serves_keeps_the_marks_of_the_rule():
+    @rules.serves(maximum=5)
+    @rules.reduces_at(cond=True, uncond=False)
+    def up_to_five(cond, uncond, scale, x, sigma):
+        return rules.linear(cond, uncond, scale, x, sigma)
+
+    assert rules.reductions(up_to_five) == (True, False)
+    assert up_to_five.__name__ == "up_to_five"
+    up_to_five(*inputs(scale=5.0))
+    with pytest.raises(ValueError, match=r"the schedule gives 5\.5 at sigma=2"):
+        up_to_five(*inputs(scale=5.5))
+
+
+def test_on_noise_hands_on_the_samples():
+    """A rule may look at x and sigma too; what on_noise hands it must be the samples."""
+    seen = []
+
+    def curious(cond, uncond, scale, x, sigma):
+        seen.append((x, sigma))
+        return rules.linear(cond, uncond, scale, x, sigma)
+
+    arguments = inputs()
+    rules.on_noise(*arguments, rule=curious)
+    assert torch.equal(seen[0][0], arguments[3])
+    assert torch.equal(seen[0][1], arguments[4])

@@ -109,7 +109,7 @@ class DiffusersDenoiser(nn.Module):
 
         :func:`~kdist.adapters.diffusers.scheduler_sigmas` gives a scheduler's own spacing.
         """
-        t = torch.linspace(len(self.sigmas) - 1, 0, n, device=self.sigmas.device)
+        t = torch.linspace(len(self.sigmas) - 1, 0, n, dtype=torch.float32, device=self.sigmas.device)
         return torch.cat([self.t_to_sigma(t), self.sigmas.new_zeros(1)])
 
     def forward(self, x: torch.Tensor, sigma: torch.Tensor, **extra_args: Any) -> torch.Tensor:
@@ -165,7 +165,8 @@ class DiffusersDenoiser(nn.Module):
                 )
         if self.check_range and not torch.compiler.is_compiling():
             lowest, highest = sigma.amin().item(), sigma.amax().item()
-            if highest > self.sigma_max * (1 + _SLACK) or lowest < self.sigma_min * (1 - _SLACK):
+            slack = max(_SLACK, torch.finfo(sigma.dtype).eps)
+            if not (highest <= self.sigma_max * (1 + slack) and lowest >= self.sigma_min * (1 - slack)):
                 raise ValueError(
                     f"sigma {highest:.6g} to {lowest:.6g} is outside the scheduler's range {self.sigma_max:.6g} to "
                     f"{self.sigma_min:.6g}: take the levels from denoiser.get_sigmas or scheduler_sigmas"
@@ -174,27 +175,41 @@ class DiffusersDenoiser(nn.Module):
 
 def encode_prompts(
     pipe: Any,
-    prompts: Sequence[str],
+    prompts: str | Sequence[str],
     *,
-    negative_prompt: str | None = None,
+    negative_prompt: str | Sequence[str] | None = None,
+    zeros: bool | None = None,
     height: int | None = None,
     width: int | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Conditions of a Stable Diffusion or SDXL pipeline for :class:`DiffusersDenoiser`.
+    """Conditions of a Stable Diffusion or SDXL pipeline for :class:`DiffusersDenoiser`, as the pipeline makes them.
 
     Args:
         pipe: StableDiffusionPipeline or StableDiffusionXLPipeline.
-        prompts: N texts.
-        negative_prompt: the text of the unconditional pass. None is what the pipeline itself does without one: zeros
-            for SDXL, the empty text for Stable Diffusion. "" is the empty text for both.
+        prompts: N texts, or one.
+        negative_prompt: the text of the unconditional pass, or N of them. None is plain guidance: the empty text, or
+            zeros for pipelines that say so (SDXL's ``force_zeros_for_empty_prompt``); ``""`` is the empty text.
+        zeros: True makes the unconditional embeddings zeros, False the text's; None is the pipeline's way.
         height, width: image size in pixels (SDXL is told it); None is the pipeline's native size.
 
     Returns:
         ``(cond, uncond)``: ``extra_args`` for the sampler and ``uncond`` for :func:`kdist.guide`, both with N rows.
+
+    Raises:
+        ValueError: another number of negative prompts than of prompts, or zeros together with a negative prompt.
     """
-    negative = None if negative_prompt is None else [negative_prompt] * len(prompts)
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    given = negative_prompt or ""
+    negative = [given] * len(texts) if isinstance(given, str) else list(given)
+    if len(negative) != len(texts):
+        raise ValueError(f"negative_prompt must be one text or {len(texts)}, as there are prompts; got {len(negative)}")
+    if zeros and any(negative):
+        raise ValueError("zeros=True takes the place of the negative prompt: give one of the two")
+    if zeros is None:
+        config = getattr(pipe, "config", {})
+        zeros = negative_prompt is None and bool(config.get("force_zeros_for_empty_prompt", False))
     shared = {
-        "prompt": list(prompts),
+        "prompt": texts,
         "device": pipe._execution_device,
         "num_images_per_prompt": 1,
         "do_classifier_free_guidance": True,
@@ -202,12 +217,14 @@ def encode_prompts(
     }
     with torch.no_grad():
         embeds = pipe.encode_prompt(**shared)
+    # tokens, negative tokens, and for SDXL pooled, negative pooled
+    embeds = [torch.zeros_like(e) if zeros and place % 2 else e for place, e in enumerate(embeds)]
     if len(embeds) == 2:
         return {"encoder_hidden_states": embeds[0]}, {"encoder_hidden_states": embeds[1]}
     cond, uncond, cond_pooled, uncond_pooled = embeds
     native = pipe.default_sample_size * pipe.vae_scale_factor
     size = (height or native, width or native)
-    time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=cond.dtype, device=cond.device).repeat(len(prompts), 1)
+    time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=cond.dtype, device=cond.device).repeat(len(texts), 1)
 
     def with_pooled(tokens: torch.Tensor, pooled: torch.Tensor) -> dict[str, Any]:
         added = {"text_embeds": pooled, "time_ids": time_ids}

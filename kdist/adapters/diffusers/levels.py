@@ -54,7 +54,7 @@ def scheduler_sigmas(scheduler: Any, steps: int) -> torch.Tensor:
     if getattr(scheduler, "order", 1) == 2:
         levels = levels[::2]
     # PNDM asks twice at one level while it gathers its first predictions
-    return torch.tensor([*(level for level, _ in itertools.groupby(levels)), 0.0])
+    return torch.tensor([*(level for level, _ in itertools.groupby(levels)), 0.0], dtype=torch.float32)
 
 
 def sigma_of_timestep(scheduler: Any, timestep: Any, step: int | None = None) -> float:
