@@ -161,3 +161,61 @@ def test_bad_input():
         FlowDenoiser(SimpleNamespace(config={}), flow)
     with pytest.raises(ValueError, match="no flow-matching scheduler"):
         FlowDenoiser(SimpleNamespace(config={}), diffusers.EulerDiscreteScheduler(), timestep_of_noise=1)
+
+
+@pytest.mark.parametrize("rule", [None, "projected"])
+def test_guider_in_the_pipeline_of_qwen_image(rule):
+    """Its loop takes the norm of pred_cond after guidance: left-out passes and a rule, against a loop written out."""
+    from diffusers.modular_pipelines.qwenimage.denoise import QwenImageDenoiseStep
+
+    from kdist import rules
+    from kdist.adapters.diffusers import ScheduleGuidance
+
+    torch.manual_seed(0)
+    network, shape, conditions = qwen()
+    with torch.no_grad():
+        for parameter in network.eval().parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.2)
+    cond, uncond = (torch.randn(conditions["encoder_hidden_states"]) for _ in range(2))
+    mask, start = torch.ones(2, 5, dtype=torch.int64), torch.randn(shape)
+    schedule = kdist.NegativeWindow(4.0, 0.9, 5.0, inside=0.0, after=1.0)
+    combine = getattr(rules, rule) if rule else rules.linear
+
+    @torch.no_grad()
+    def by_hand(z, steps=6):
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+        scheduler.set_timesteps(steps)
+        for t, s in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
+            sigma = min(float(s / (1 - s)), 1e4)
+            scale = schedule(sigma)
+            positive, negative = (
+                network(
+                    hidden_states=z, timestep=t.expand(2) / 1000, encoder_hidden_states=side, return_dict=False,
+                    encoder_hidden_states_mask=mask, img_shapes=[[(1, 4, 4)]],
+                )[0]
+                for side in (cond, uncond)
+            )  # fmt: skip
+            level = torch.full((2, 1, 1), sigma)
+            denoised = [z - s * velocity for velocity in (positive, negative)]
+            guided = (z - combine(*denoised, torch.full((2, 1, 1), scale), z * (1 + level), level)) / s
+            seen = negative if scale == 0 and rule is None else positive  # the other one where a pass is left out
+            guided = guided * (seen.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+            z = scheduler.step(guided, t, z, return_dict=False)[0]
+        return z
+
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(6)
+    pipe = QwenImageDenoiseStep().init_pipeline()
+    guider = ScheduleGuidance(schedule, scheduler=scheduler, rule=combine if rule else None)
+    pipe.update_components(transformer=network, scheduler=scheduler, guider=guider)
+    pipe.set_progress_bar_config(disable=True)
+    latents = pipe(
+        latents=start, timesteps=scheduler.timesteps, num_inference_steps=6, img_shapes=[[(1, 4, 4)]], output="latents",
+        denoiser_input_fields={
+            "img_shapes": [[(1, 4, 4)]], "prompt_embeds": cond, "negative_prompt_embeds": uncond,
+            "prompt_embeds_mask": mask, "negative_prompt_embeds_mask": mask,
+        },
+    )  # fmt: skip
+    expected = by_hand(start)
+    torch.testing.assert_close(latents, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
