@@ -1,9 +1,12 @@
 """kdist.theory: what a guidance schedule does to each class, before a sample is drawn (float64 throughout)."""
 
+from .designs import DesignMismatch as DesignMismatch
 from .designs import InfeasibleDesign as InfeasibleDesign
 from .designs import MixtureDesign as MixtureDesign
+from .designs import VerifiedDesign as VerifiedDesign
 from .designs import design as design
 from .designs import design_on_mixture as design_on_mixture
+from .designs import verify_design as verify_design
 from .gaussian import Distortion as Distortion
 from .gaussian import FullGaussianPair as FullGaussianPair
 from .gaussian import FullMoments as FullMoments
@@ -29,5 +32,6 @@ from .many_classes import switch_variance as switch_variance
 from .mean_shift import overshoot as overshoot
 from .mixture import GaussianMixtureDenoiser as GaussianMixtureDenoiser
 from .response import BeyondProbesWarning as BeyondProbesWarning
+from .response import EarlyNegativeWarning as EarlyNegativeWarning
 from .response import PredictedResponse as PredictedResponse
 from .response import Response as Response

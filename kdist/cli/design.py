@@ -13,7 +13,9 @@ from .predict import predicted_table
 from .runs import GaussianRun, Run
 
 if TYPE_CHECKING:
-    from kdist.theory import Distortion
+    import numpy as np
+
+    from kdist.theory import Distortion, MixtureDesign
 
     from ..schedules import Schedule
 
@@ -108,13 +110,18 @@ def design_early_command(
     solver: Annotated[str, typer.Option(help="a k-diffusion solver without noise of its own")] = "dpmpp_2m",
     accuracy_loss: Annotated[float, typer.Option(help="accuracy that may be lost on the mixture", min=0)] = 0.005,
     per_class: Annotated[int, typer.Option(help="samples of each class for every candidate", min=2)] = 60,
+    verify: Annotated[
+        Path | None,
+        typer.Option(help=".npz with x and y: some 20 samples per class of your network under the designed schedule"),
+    ] = None,
     seed: Seed = 0,
     out: Out = Path("schedule.json"),
 ) -> None:
     """Design a schedule that begins without the class, for classes that a good network tells apart.
 
     Candidates are sampled from the exact mixture of one Gaussian per class. Needs features with full class covariances:
-    pixels or latents of a few hundred numbers at most.
+    pixels or latents of a few hundred numbers at most. The network is known by --unguided only, which need not be
+    enough: sample it with the schedule, and run the same command again with --verify, which refuses on a mismatch.
 
     Example: kdist design-early --sigma-max 20 --unguided 0.92 0.01 --out schedule.json
     """
@@ -143,6 +150,8 @@ def design_early_command(
             seed=seed,
             on_run=lambda done, total: progress.update(task, completed=done, total=total),
         )
+    if verify is not None:
+        console.print(_verified(design, verify, x, y), highlight=False)
     design.schedule.to_json(out)
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
     design.schedule.plot(sigma_min=run.sigma_min, sigma_max=run.sigma_max, ax=axes)
@@ -155,6 +164,23 @@ def design_early_command(
     )
     console.print(f"schedule: {design.schedule}", highlight=False, soft_wrap=True)
     console.print(_how_to_use(out), highlight=False)
+
+
+def _verified(design: MixtureDesign, path: Path, x: np.ndarray, y: np.ndarray) -> str:
+    """The network's run held against the design, in a sentence; ValueError where they disagree."""
+    from kdist.evals.features.feature_set import load_sampled
+    from kdist.theory.designs import verify_design
+
+    try:
+        samples, labels = load_sampled(path)
+    except (ValueError, OSError) as error:
+        raise type(error)(f"--verify: {error}") from error
+    found = verify_design(design, samples, labels, x, y)
+    return (
+        f"verified on {len(labels)} samples of the network: variance {found.trace_ratio:.2f} of real, overshoot "
+        f"{found.overshoot:+.2f} (standard errors {found.trace_ratio * found.log_trace_error:.2f} and "
+        f"{found.overshoot_error:.2f})"
+    )
 
 
 def _how_to_use(out: Path) -> str:

@@ -20,7 +20,15 @@ import torch
 import kdist
 from kdist import digits
 from kdist.solvers import called_sigmas, sample
-from kdist.theory import GaussianMixtureDenoiser, GaussianPair, GuidanceWidensWarning, Response, compare, solver_moments
+from kdist.theory import (
+    EarlyNegativeWarning,
+    GaussianMixtureDenoiser,
+    GaussianPair,
+    GuidanceWidensWarning,
+    Response,
+    compare,
+    solver_moments,
+)
 from scripts.results.class_moments import Digits, responses
 from scripts.results.linearised import linearise, unconditional
 from scripts.results.store import Store
@@ -151,7 +159,9 @@ def compute(
 
 
 def _predicted(response: Response, text: str) -> dict[str, list[float]]:
-    guess = response.predict(kdist.parse(text))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EarlyNegativeWarning)  # shown beside the others, in no correlation
+        guess = response.predict(kdist.parse(text))
     return {"log_trace": guess.log_trace_ratio.tolist(), "along": guess.overshoot.tolist()}
 
 

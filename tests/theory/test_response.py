@@ -12,6 +12,7 @@ import kdist
 from kdist.compat import import_k_diffusion
 from kdist.theory import (
     BeyondProbesWarning,
+    EarlyNegativeWarning,
     GaussianMixtureDenoiser,
     GaussianPair,
     GuidanceWidensWarning,
@@ -212,6 +213,25 @@ def test_extrapolation_is_said(response):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         response.predict(2.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("early-negative:scale=2,sigma_switch=1", True),
+        ("ramp:start=2,end=0,sigma_min=0.1,sigma_max=5", False),
+        ("ramp:start=0,end=2,sigma_min=0.1,sigma_max=5", True),
+        ("late-negative:scale=2,sigma_switch=1", False),
+        ("negative-window:scale=2,sigma_lo=0.5,sigma_hi=1.5", False),
+        ("early-negative:scale=2,sigma_switch=25", False),  # of no importance
+        ("0.5", False),  # never above 1
+    ],
+)
+def test_early_negative_is_said_to_be_less_certain(response, text, warned):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        response.predict(kdist.parse(text))
+    assert any(issubclass(w.category, EarlyNegativeWarning) for w in caught) == warned
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import kdist
 from kdist.cli.design import design_early_command
 from kdist.solvers import sample
-from kdist.theory import GaussianMixtureDenoiser, InfeasibleDesign, design_on_mixture
+from kdist.theory import DesignMismatch, GaussianMixtureDenoiser, InfeasibleDesign, design_on_mixture
 from kdist.theory.designs.separated import _Law
 
 CENTRES = 2.0 * torch.eye(4, dtype=torch.float64)  # 2.8 apart
@@ -150,3 +150,17 @@ def test_the_command_writes_the_design(invoke, tmp_path, mixture):
     assert (tmp_path / "s" / "early.png").read_bytes().startswith(b"\x89PNG")
     wrong = invoke(*arguments, "--out", "early.txt")
     assert "must be a .json file" in str(wrong.exception)
+    # a network that does what was promised, and one that does not: same samples, pulled towards their class means
+    means = np.stack([x[y == name].mean(0) for name in np.unique(y)])[classes.numpy()]
+    for share, said in ((expected.trace_ratio, None), (0.4, "measured 0.40")):
+        moved = means + np.sqrt(share) * (x - means) + expected.overshoot * (means - x.mean(0))
+        np.savez(tmp_path / "run.npz", x=moved, y=y)
+        result = invoke(*arguments, "--out", f"s/{share:.2f}.json", "--verify", "run.npz")
+        if said is None:
+            assert "verified on 200 samples of the network" in result.output
+        else:
+            assert isinstance(result.exception, DesignMismatch)
+            assert said in str(result.exception)
+            assert not (tmp_path / "s" / f"{share:.2f}.json").exists()
+    missing = invoke(*arguments, "--out", "early.json", "--verify", "none.npz")
+    assert "--verify: " in str(missing.exception)
