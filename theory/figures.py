@@ -68,7 +68,7 @@ def draw_prediction(
     spectrum.set_xlabel("class variance / pooled variance, per direction")
     spectrum.set_ylabel("generated / class variance")
     spectrum.set_title("variance kept (1: no distortion)")
-    mean.set_xticks(places, list(pairs), rotation=0 if len(pairs) <= 12 else 90)
+    mean.set_xticks(places, [_plain(name) for name in pairs], rotation=0 if len(pairs) <= 12 else 90)
     mean.set_xlabel("class")
     mean.set_ylabel("overshoot, in distances to the global mean")
     mean.set_title("mean (0: no distortion)")
@@ -86,4 +86,9 @@ def _short(name: str) -> str:
     try:
         return f"constant {float(name):g}"
     except ValueError:
-        return name if len(name) <= 40 else f"{name[:37]}..."
+        return _plain(name if len(name) <= 40 else f"{name[:37]}...")
+
+
+def _plain(name: str) -> str:
+    """A dollar in a name begins no formula."""
+    return name.replace("$", r"\$")

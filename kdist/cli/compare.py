@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ..files import prepare_output
-from .options import AllowUnknownWeights, Device, MaxBad, Seed, Weights, first_process, grouped, value_limits
+from .options import AllowUnknownWeights, Device, MaxBad, Seed, Weights, first_process, grouped, terminal, value_limits
 
 __all__ = ["compare_command", "measure_command"]
 
@@ -90,13 +90,13 @@ def compare_command(
 
 
 def _run(real: str, fakes: Sequence[str], names: Sequence[str], settings: Settings, out: Path) -> None:
-    from rich.console import Console
+    from rich.markup import escape
 
     from kdist.evals.report import compare_sets, open_sets, write_report
     from kdist.evals.report.table import print_tables
 
     prepare_output(out)
-    console, notes = Console(), Console(stderr=True)
+    console, notes = terminal(), terminal(stderr=True)
     real_set, *fake_sets = open_sets(
         real,
         fakes,
@@ -120,19 +120,18 @@ def _run(real: str, fakes: Sequence[str], names: Sequence[str], settings: Settin
             common_classes=settings.common_classes,
             seed=settings.seed,
             resamples=settings.resamples if settings.resamples is not None else 99 if settings.quick else 999,
-            progress=lambda name: status.update(f"measuring {name}"),
+            progress=lambda name: status.update(f"measuring {escape(name)}"),
             **options,
         )
         status.update("writing the report")
         write_report(out, comparison, command=shlex.join(["kdist", *sys.argv[1:]]))
     print_tables(comparison, console)
     for warning in comparison.warnings:
-        notes.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+        notes.print(f"warning: {warning}", style="yellow")
     for sentence in comparison.summary():
-        console.print(f"\n{sentence}", highlight=False, markup=False)
+        console.print(f"\n{sentence}")
     console.print(
         f"report: {out / 'report.html'}   numbers: {out / 'results.json'}, {out / 'classes.csv'}",
         style="dim",
-        highlight=False,
         soft_wrap=True,
     )

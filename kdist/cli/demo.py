@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..files import prepare_output
-from .options import Device, Schedules, Seed
+from .options import Device, Schedules, Seed, terminal
 
 __all__ = ["demo"]
 
@@ -35,7 +35,6 @@ def demo(
     """
     # compiling k-diffusion's small functions would take longer than the whole demo; set before it is imported
     os.environ.setdefault("K_DIFFUSION_USE_COMPILE", "0")
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from .. import schedules
@@ -44,7 +43,7 @@ def demo(
     from ..demo.run import network_calls
     from ..solvers import get_solver
 
-    console = Console()
+    console = terminal()
     example = get_example(data)
     chosen = tuple(schedules.parse(text) for text in schedule) if schedule else example.schedules
     steps = steps or (10 if quick else 20)
@@ -58,7 +57,12 @@ def demo(
     import_k_diffusion()
     get_solver(solver)
 
-    columns = (TextColumn("{task.description:<34.34}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:<34.34}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("sampling", total=network_calls(chosen, solver, example.data.sigmas(steps)))
         outcomes = run_demo(
@@ -79,6 +83,6 @@ def demo(
     report.write_picture(out / "trade_off.png", outcomes)
     console.print(report.table(outcomes))
     for name, note in report.NOTES.items():
-        console.print(f"[bold]{name}[/bold]: {note}", style="dim", highlight=False)
-    console.print(f"\n{report.summary(outcomes)}", highlight=False)
-    console.print(f"pictures and samples: {out / 'report.html'}   all numbers: {out / 'results.json'}", highlight=False)
+        console.print(f"{name}: {note}", style="dim")
+    console.print(f"\n{report.summary(outcomes)}")
+    console.print(f"pictures and samples: {out / 'report.html'}   all numbers: {out / 'results.json'}")

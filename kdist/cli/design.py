@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Seed, grouped, json_file
+from .options import Seed, grouped, json_file, terminal
 from .predict import predicted_table
 from .runs import GaussianRun, Run
 
@@ -49,12 +49,11 @@ def design_command(
 
     Example: kdist design --features real.npz --scale 4 --keep-variance 0.95 --shape window --out schedule.json
     """
-    from rich.console import Console
 
     from kdist.theory import compare, design, distortion, solver_moments
     from kdist.theory.figures import draw_prediction
 
-    console = Console()
+    console = terminal()
     sigmas, options = run.sigmas(), run.solver_options()
     json_file(out)
     pairs, note = run.pairs()
@@ -89,15 +88,14 @@ def design_command(
     draw_prediction(picture, {"designed": chosen}, pairs, {text: results[text] for text in ("designed", constant)})
     console.print(predicted_table(results, str(run), {"1": "no guidance"}))
     if note:
-        console.print(note, highlight=False)
+        console.print(note)
     console.print(
         f"Certified: no direction keeps less than {keep_variance:g} of the variance that the same run has at scale 1. "
         "(The table is against the real variance, solver and all.)",
-        highlight=False,
     )
     if shape is Shape.window:
-        console.print(f"schedule: {chosen}", highlight=False, soft_wrap=True)
-    console.print(_how_to_use(out), highlight=False)
+        console.print(f"schedule: {chosen}", soft_wrap=True)
+    console.print(_how_to_use(out))
 
 
 @grouped
@@ -128,12 +126,11 @@ def design_early_command(
     import matplotlib.pyplot as plt
     import numpy as np
     import torch
-    from rich.console import Console
     from rich.progress import Progress
 
     from kdist.theory import GaussianMixtureDenoiser, design_on_mixture
 
-    console = Console()
+    console = terminal()
     json_file(out)
     sigmas = torch.tensor(run.sigmas(), dtype=torch.float64)
     x, y = run.arrays()
@@ -160,10 +157,9 @@ def design_early_command(
         f"predicted for your network: variance {design.trace_ratio:.2f} of real, overshoot {design.overshoot:+.2f}, "
         f"{design.schedule.nfe(sigmas, solver):g} network calls per sample. Of the mixture's own samples "
         f"{design.accuracy:.1%} are likeliest in their class, {design.accuracy_unguided:.1%} without guidance.",
-        highlight=False,
     )
-    console.print(f"schedule: {design.schedule}", highlight=False, soft_wrap=True)
-    console.print(_how_to_use(out), highlight=False)
+    console.print(f"schedule: {design.schedule}", soft_wrap=True)
+    console.print(_how_to_use(out))
 
 
 def _verified(design: MixtureDesign, path: Path, x: np.ndarray, y: np.ndarray) -> str:

@@ -9,6 +9,8 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +21,8 @@ from ..files import cache_folder, prepare_output
 from .options import AllowUnknownWeights, Device, MaxBad, Weights, first_process, value_limits
 
 __all__ = ["features"]
+
+_NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # module:name
 
 
 class Resize(str, Enum):
@@ -55,7 +59,9 @@ def features(
     allow_unknown_weights: AllowUnknownWeights = False,
     device: Device = "auto",
     resize: Annotated[Resize, typer.Option(help="pil (clean-fid's) or torch (on the device)")] = Resize.pil,
-    size: Annotated[int | None, typer.Option(help="resize first; for pixels, TorchScript and module:name")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="resize first; for pixels, TorchScript and module:name", min=1, max=8192)
+    ] = None,
     value_range: Annotated[
         str | None, typer.Option(help="black,white of float images in an .npz, for example -1,1 or 0,1")
     ] = None,
@@ -96,16 +102,17 @@ def features(
         resize=resize.value,
         size=size,
     )
-    result = extract(
-        images,
-        network,
-        cache=cache or cache_folder() / "features",
-        batch_size=batch_size,
-        shard_size=shard_size,
-        workers=workers,
-        max_bad=max_bad,
-        progress=not quiet,
-    )
+    with _blaming(*(text for text in (source, extractor) if _NAMED.fullmatch(text))):
+        result = extract(
+            images,
+            network,
+            cache=cache or cache_folder() / "features",
+            batch_size=batch_size,
+            shard_size=shard_size,
+            workers=workers,
+            max_bad=max_bad,
+            progress=not quiet,
+        )
     if not first_process():
         return
     result.save(out)
@@ -125,14 +132,28 @@ def features(
 
 def _load_object(text: str, what: str, *, call: bool = False) -> Any:
     """``module:name`` as the object it names (``call``: and a function as what it returns), else the text itself."""
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text) or Path(text).exists():
+    if not _NAMED.fullmatch(text) or Path(text).exists():
         return text
     module, _, name = text.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), name)
+        with _blaming(text):
+            found = getattr(importlib.import_module(module), name)
+            return found() if call and callable(found) and not hasattr(found, "__getitem__") else found
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{what}: cannot import {text!r}: {error}") from error
     finally:
         sys.path.remove(os.getcwd())
-    return found() if call and callable(found) and not hasattr(found, "__getitem__") else found
+
+
+@contextmanager
+def _blaming(*names: str) -> Iterator[None]:
+    """Errors that only somebody else's code can raise, as a ValueError that names it."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError, AttributeError):
+        raise
+    except Exception as error:
+        if not names:
+            raise
+        raise ValueError(f"{' or '.join(names)} raised {type(error).__name__}: {error}") from error

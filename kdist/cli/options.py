@@ -13,11 +13,14 @@ import os
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..files import prepare_output
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = [
     "AllowUnknownWeights",
@@ -29,6 +32,7 @@ __all__ = [
     "first_process",
     "grouped",
     "json_file",
+    "terminal",
     "value_limits",
 ]
 
@@ -104,3 +108,10 @@ def value_limits(text: str | None) -> tuple[float, float] | None:
 def first_process() -> bool:
     """Whether this process writes the result: with ``accelerate launch`` all work and one writes."""
     return int(os.environ.get("WORLD_SIZE") or 1) < 2 or os.environ.get("RANK", "0") == "0"
+
+
+def terminal(*, stderr: bool = False) -> Console:
+    """Where commands print: text as it stands, since names of files and classes may look like markup."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, highlight=False)

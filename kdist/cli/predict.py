@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..files import prepare_output, write_atomically
-from .options import Schedules, grouped
+from .options import Schedules, grouped, terminal
 from .runs import GaussianRun
 
 if TYPE_CHECKING:
@@ -39,14 +39,13 @@ def predict(
     Example: kdist predict --features real.npz --schedule 4 --schedule late-negative:scale=3,sigma_switch=1
     --solver dpmpp_2m --steps 20 --out prediction
     """
-    from rich.console import Console
 
     from kdist.theory import distortion, solver_share
     from kdist.theory.figures import draw_prediction
 
     from ..schedules import describe, parse
 
-    console = Console()
+    console = terminal()
     schedules = {text: parse(text) for text in schedule or DEFAULT_SCHEDULES}
     sigmas, options = run.sigmas(), run.solver_options()
     if out is not None:
@@ -67,11 +66,10 @@ def predict(
     names = {text: describe(chosen) for text, chosen in schedules.items()}
     console.print(predicted_table(results, str(run), names, shares))
     if note:
-        console.print(note, highlight=False)
+        console.print(note)
     console.print(
         "One Gaussian per class is a first estimate: sub-classes and the network's own errors are not in it.",
         style="dim",
-        highlight=False,
     )
     if out is not None:
         settings = {
@@ -82,7 +80,7 @@ def predict(
         content = {"settings": settings, "schedules": _records(schedules, results, shares)}
         write_atomically(out / "predict.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
         draw_prediction(out / "predict.png", schedules, pairs, results)
-        console.print(f"all numbers: {out / 'predict.json'}   picture: {out / 'predict.png'}", highlight=False)
+        console.print(f"all numbers: {out / 'predict.json'}   picture: {out / 'predict.png'}")
 
 
 def predicted_table(
