@@ -316,3 +316,16 @@ def test_command_exits_with_2_and_one_line(tmp_path, bad_files):
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert "cannot write to --out blocked" in done.stderr
+
+
+def test_names_that_look_like_markup_or_formulas(run, tmp_path):
+    """Set and class names with rich's brackets and matplotlib's dollars are printed and drawn as they stand."""
+    for seed, file in enumerate(("real.npz", "a.npz", "b.npz", "c.npz")):
+        x, y = write_features(tmp_path / file, seed=seed)
+        classes = {"0": "[/x]", "1": "$_{$", "2": r"$\foo$"}
+        Features(x, y, np.arange(len(y)), {"classes": classes}).save(tmp_path / file)
+    names = ["--name", "s[/x]", "--name", "s$_{$", "--name", r"s$\foo$"]
+    result = run("compare", "real.npz", "a.npz", "b.npz", "c.npz", *names, "--quick", "--out", "o[/x]$_{$")
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    assert all(name in result.output for name in names[1::2])
+    assert (tmp_path / "o[/x]$_{$" / "report.html").exists()

@@ -1,5 +1,7 @@
 """``kdist features``: files in, one file out, one clear line on bad input."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,25 @@ def test_python_objects_by_name(run, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("source", "extractor", "message"),
+    [
+        ("mine:sampler", "pixels", "mine:sampler raised KeyError: 'inside'"),
+        ("images", "mine:net", "mine:net raised ZeroDivisionError: "),
+        ("broken:anything", "pixels", "broken:anything raised RuntimeError: at import"),
+        ("images", "mine:absent", "cannot import 'mine:absent'"),
+    ],
+)
+def test_errors_of_the_users_code_name_it(run, folder, tmp_path, source, extractor, message):
+    (tmp_path / "mine.py").write_text("def sampler(): raise KeyError('inside')\ndef net(x): return x / (1 // 0)\n")
+    (tmp_path / "broken.py").write_text("raise RuntimeError('at import')\n")
+    for module in ("mine", "broken"):
+        sys.modules.pop(module, None)  # of another test's folder
+    result = run(source, "-e", extractor, "-o", "f.npz", "--quiet")
+    assert isinstance(result.exception, ValueError)
+    assert message in str(result.exception)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["absent", "-o", "f.npz", "-e", "pixels"], "nothing at absent"),
@@ -89,6 +110,7 @@ def test_bad_input(run, folder, arguments, message):
 
 def test_wrong_usage_is_exit_code_2(run, folder):
     assert run(folder, "-o", "f.npz", "-e", "pixels", "--max-bad", "-1").exit_code == 2
+    assert run(folder, "-o", "f.npz", "-e", "pixels", "--size", "1000000").exit_code == 2
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")

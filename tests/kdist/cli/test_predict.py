@@ -110,6 +110,13 @@ def test_digits_by_default(run):
     assert "mean over 1 class" in result.output
 
 
+def test_class_names_are_drawn_as_they_stand(run, data, tmp_path):
+    np.savez(tmp_path / "named.npz", x=data[0], y=np.array(["[/x]", "$_{$", r"$\foo$"])[data[1]])
+    result = run("predict", "-f", "named.npz", "-s", 2, "--out", "p")
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    assert (tmp_path / "p" / "predict.png").exists()
+
+
 @pytest.mark.parametrize("shape", ["window", "free"])
 def test_design_writes_a_schedule_that_keeps_its_promise(run, features, data, tmp_path, shape):
     result = run("design", "-f", features, "--scale", 3, "--keep-variance", 0.9, "--shape", shape, "--out", "s/a.json")
