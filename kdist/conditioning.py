@@ -94,11 +94,13 @@ def join(
     Raises:
         Unjoinable: they differ in more than their rows.
     """
-    by_row = per_row(first, sizes[0]), per_row(second, sizes[1])
-    if all(by_row):
-        return _concatenate(_take(first, rows[0]), _take(second, rows[1]))
-    if any(by_row):
+    if type(first) is type(second) is dict and first.keys() == second.keys():  # the usual case, at every network call
+        return {name: join(item, second[name], sizes, rows) for name, item in first.items()}
+    by_row = per_row(first, sizes[0])
+    if by_row != per_row(second, sizes[1]):
         raise Unjoinable("one of them differs from row to row, the other does not")
+    if by_row:
+        return _concatenate(_take(first, rows[0]), _take(second, rows[1]))
     if _is_array(first) and first is second:
         return first
     if _is_array(first) and _is_array(second):
@@ -145,8 +147,8 @@ def _fill(name: str, value: Any, cond: Any, batch: int) -> Any:
 def _filled(name: str, value: Any, cond: Any) -> Any:
     tensor = cond if isinstance(cond, torch.Tensor) else torch.as_tensor(cond)
     fractions = tensor.is_floating_point() or tensor.is_complex()
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool) and value != 0
-    if whole and tensor.ndim > 1 and (fractions or (tensor.ndim == 2 and tensor.shape[1] in (value, value + 1))):
+    whole = tensor.ndim > 1 and isinstance(value, numbers.Integral) and not isinstance(value, bool) and value != 0
+    if whole and (fractions or (tensor.ndim == 2 and tensor.shape[1] in (value, value + 1))):
         raise ValueError(
             f"uncond[{name!r}] is the class number {value}, but the condition is {tensor.dtype} of shape "
             f"{tuple(tensor.shape)}, not class numbers: give the unconditional row in that encoding, e.g. "

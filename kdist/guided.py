@@ -110,7 +110,7 @@ class GuidedDenoiser(Wrapper):
             FloatingPointError: with ``check_finite``, a prediction that is not finite.
         """
         assert self.schedule is not None
-        return self._denoise(x, sigma, self.schedule, *self.conditions(extra_args, len(x)))
+        return self._denoise(x, sigma, self.schedule, *self.conditions(extra_args, x.shape[0]))
 
     def conditions(self, extra_args: Mapping[str, Any], batch: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """The keyword arguments of the conditional and of the unconditional pass, for a batch of ``batch`` rows."""
@@ -128,7 +128,7 @@ class GuidedDenoiser(Wrapper):
         cond_args: Mapping[str, Any],
         uncond_args: Mapping[str, Any],
     ) -> torch.Tensor:
-        batch = len(x)
+        batch = x.shape[0]
         sigma = sigma.expand(batch) if sigma.ndim == 0 else sigma
         if sigma.shape != (batch,):
             raise ValueError(f"sigma must have shape ({batch},) like the batch, or (); got {tuple(sigma.shape)}")
@@ -184,23 +184,22 @@ class GuidedDenoiser(Wrapper):
         self, x: torch.Tensor, call: _Call, cond_rows: list[int] | None, uncond_rows: list[int] | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Both predictions for the rows that need them, in one network call where that is possible."""
-        weak = self.inner_model if self.weak_model is None else self.weak_model
-        batch = len(x)
-        if self.batched and weak is self.inner_model and cond_rows != [] and uncond_rows != []:
+        model, batch = self.inner_model, x.shape[0]
+        weak = model if self.weak_model is None else self.weak_model
+        if self.batched and weak is model and cond_rows != [] and uncond_rows != []:
             try:
                 args = join(call.uncond_args, call.cond_args, (batch, batch), (uncond_rows, cond_rows))
             except Unjoinable:
                 pass  # e.g. prompts of different lengths: two calls
             else:
-                (x_uncond, sigma_uncond), (x_cond, sigma_cond) = (
-                    (take_rows(x, rows, batch), take_rows(call.sigma, rows, batch)) for rows in (uncond_rows, cond_rows)
-                )
-                stacked = torch.cat([x_uncond, x_cond]), torch.cat([sigma_uncond, sigma_cond])
-                made = self._call(self.inner_model, *stacked, args, batch, "guided")
-                return made[len(x_uncond) :], made[: len(x_uncond)]
+                parts = [(take_rows(x, r, batch), take_rows(call.sigma, r, batch)) for r in (uncond_rows, cond_rows)]
+                stacked, sigma = (torch.cat(pair) for pair in zip(*parts, strict=True))
+                made = self._call(model, stacked, sigma, args, batch, "guided")
+                uncond, cond = made.split([part.shape[0] for part, _ in parts])
+                return cond, uncond
         # the order of classic CFG code: unconditional first
         uncond = self._pass(weak, x, call.sigma, call.uncond_args, uncond_rows, "unconditional")
-        cond = self._pass(self.inner_model, x, call.sigma, call.cond_args, cond_rows, "conditional")
+        cond = self._pass(model, x, call.sigma, call.cond_args, cond_rows, "conditional")
         return cond, uncond
 
     def _pass(
@@ -250,7 +249,7 @@ class GuidedDenoiser(Wrapper):
         name: str,
     ) -> torch.Tensor:
         if not torch.compiler.is_compiling():
-            self._rows_run[batch] = self._rows_run.get(batch, 0) + len(x) * self.passes(args)
+            self._rows_run[batch] = self._rows_run.get(batch, 0) + x.shape[0] * self.passes(args)
         denoised = model(x, sigma, **args)
         if not isinstance(denoised, torch.Tensor):
             raise TypeError(f"the model must return one tensor, denoised; got {type(denoised).__name__}")

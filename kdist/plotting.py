@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PALETTE", "plot_schedule"]
 
-# Okabe and Ito, for colour-blind readers too: blue, vermilion, green, purple, sky blue, orange, black
+# Okabe and Ito's blue, vermilion, green, purple, sky blue, orange and black, which colour-blind readers tell apart;
+# without their yellow, too pale for points on white
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 

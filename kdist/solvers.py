@@ -10,7 +10,7 @@ import torch
 
 from .compat import import_k_diffusion
 
-__all__ = ["SOLVERS", "called_sigmas", "get_solver", "sample"]
+__all__ = ["SOLVERS", "called_sigmas", "get_solver", "karras_sigmas", "sample"]
 
 SOLVERS = (
     "euler",
@@ -85,6 +85,21 @@ def sample(
     if "n" in parameters:
         shared.setdefault("n", len(sigmas) - 1)
     return function(model, x, *levels, **shared)
+
+
+def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, *, rho: float = 7.0) -> torch.Tensor:
+    """Karras et al.'s noise levels and 0: (steps + 1,) float64, evenly spaced in ``sigma**(1 / rho)`` (2206.00364).
+
+    Raises:
+        ValueError: ``steps`` below 1, or not 0 < sigma_min < sigma_max.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1; got {steps}")
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"sigma_min must be positive and below sigma_max; got {sigma_min:g} and {sigma_max:g}")
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    levels = (high + torch.linspace(0, 1, steps, dtype=torch.float64) * (low - high)) ** rho
+    return torch.cat([levels, levels.new_zeros(1)])
 
 
 _CONTRACT = ("model", "x", "sigmas", "sigma_min", "sigma_max", "extra_args", "callback", "disable")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kdist.plotting import PALETTE
+
 __all__ = ["COLOURS", "MARKERS", "interval", "markdown", "number"]
 
-# Okabe and Ito's palette, without its yellow, which is too pale for points on white
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS = PALETTE
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 

@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from kdist import Schedule
+from kdist.plotting import PALETTE
 
 from .gaussian.pair import GaussianPair
 from .gaussian.summary import Distortion
 
 __all__ = ["draw_prediction"]
 
-# Okabe and Ito's colours, told apart with any colour vision; markers say the same once more
-STYLES = (
-    ("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"),
-)  # fmt: skip
+STYLES = tuple(zip(PALETTE, "os^DvP", strict=False))  # markers say the same once more
 
 
 def draw_prediction(

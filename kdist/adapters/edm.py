@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ..schedules.levels import readable
+from ..solvers import karras_sigmas
 
 __all__ = ["EDMDenoiser"]
 
@@ -76,9 +77,7 @@ class EDMDenoiser(nn.Module):
         """
         if n < 1:
             raise ValueError(f"n must be at least 1; got {n}")
-        ramp = torch.linspace(0, 1, n, dtype=torch.float64)
-        low, high = self.sigma_min ** (1 / rho), self.sigma_max ** (1 / rho)
-        sigmas = (high + ramp * (low - high)) ** rho
+        sigmas = karras_sigmas(n, self.sigma_min, self.sigma_max, rho=rho)[:-1]
         if hasattr(self.inner_model, "round_sigma"):
             sigmas = torch.as_tensor(self.inner_model.round_sigma(sigmas)).double().cpu()
         if (sigmas.diff() >= 0).any():

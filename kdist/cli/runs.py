@@ -58,13 +58,12 @@ class Run:
         Raises:
             ValueError: ``sigma_min`` is not between 0 and ``sigma_max``.
         """
-        import numpy as np
-
         low, high = self.sigma_min, self.sigma_max
         if not 0 < low < high:
             raise ValueError(f"--sigma-min must be positive and below --sigma-max; got {low:g} and {high:g}")
-        ramp = np.linspace(0, 1, self.steps)
-        return [*((high ** (1 / 7) + ramp * (low ** (1 / 7) - high ** (1 / 7))) ** 7).tolist(), 0.0]
+        from ..solvers import karras_sigmas  # torch
+
+        return karras_sigmas(self.steps, low, high).tolist()
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """``x`` (N, ...) and ``y`` (N,).

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..solvers import karras_sigmas
 from .classifier import load_digits_classifier as load_classifier
 
 __all__ = [
@@ -87,8 +88,4 @@ def load_model(path: str | Path = MODEL_PATH, *, device: str | torch.device = "c
 
 def sigmas(steps: int = 20) -> torch.Tensor:
     """Karras noise levels from :data:`SIGMA_MAX` to :data:`SIGMA_MIN` and 0: (steps + 1,) float32."""
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
-    rho, ramp = 7.0, torch.linspace(0, 1, steps, dtype=torch.float64)
-    levels = (SIGMA_MAX ** (1 / rho) + ramp * (SIGMA_MIN ** (1 / rho) - SIGMA_MAX ** (1 / rho))) ** rho
-    return torch.cat([levels, levels.new_zeros(1)]).float()
+    return karras_sigmas(steps, SIGMA_MIN, SIGMA_MAX).float()

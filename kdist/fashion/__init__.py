@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ..solvers import karras_sigmas
 from .classifier import FashionClassifier, load_classifier
 from .conditional import ClassConditional, one_hot
 from .data import CLASS_NAMES, FOLDER_VARIABLE, load_data
@@ -59,8 +60,4 @@ def load_model(path: str | Path = MODEL_PATH, *, device: str | torch.device = "c
 
 def sigmas(steps: int = 20) -> torch.Tensor:
     """Karras noise levels from :data:`SIGMA_MAX` to :data:`SIGMA_MIN` and 0: (steps + 1,) float32."""
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
-    rho, ramp = 7.0, torch.linspace(0, 1, steps, dtype=torch.float64)
-    levels = (SIGMA_MAX ** (1 / rho) + ramp * (SIGMA_MIN ** (1 / rho) - SIGMA_MAX ** (1 / rho))) ** rho
-    return torch.cat([levels, levels.new_zeros(1)]).float()
+    return karras_sigmas(steps, SIGMA_MIN, SIGMA_MAX).float()

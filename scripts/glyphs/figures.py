@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 
+from kdist.plotting import PALETTE
 from scripts.style import interval, markdown
 
 __all__ = ["distortion_figure", "sample_figure", "sheet", "tables"]
 
-# Okabe and Ito's colours, told apart by the colour-blind
-COLOURS = {"1.5": "#56B4E9", "2": "#0072B2", "4": "#D55E00", "window": "#009E73", "late": "#CC79A7", "early": "#E69F00"}
+COLOURS = dict(
+    zip(("1.5", "2", "4", "window", "late", "early"), (PALETTE[place] for place in (4, 0, 1, 2, 3, 5)), strict=True)
+)
 MARKERS = {"1.5": "o", "2": "s", "4": "^", "window": "D", "late": "v", "early": "P"}
 PREDICTED = ("2", "4")  # drawn for these only; all of them are in the JSON
 NAMES = {"window": "3, 0 for 0.3 < σ < 1", "late": "3 above σ = 1, then 0", "early": "0 above σ = 4, then 3"}

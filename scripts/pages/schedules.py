@@ -11,6 +11,7 @@ from typing import Annotated
 import matplotlib.pyplot as plt
 import typer
 
+from kdist.plotting import PALETTE
 from kdist.schedules import (
     Beta,
     Constant,
@@ -61,10 +62,8 @@ PANELS: dict[str, dict[str, Schedule]] = {
 
 def main(path: Annotated[Path, typer.Argument(help="Picture to write.")]) -> None:
     """Draw every schedule, scale against sigma."""
-    # Okabe and Ito's colours, told apart with any colour vision; dashes tell them apart without any
-    plt.rcParams["axes.prop_cycle"] = plt.cycler(color=["#0072B2", "#D55E00", "#009E73"]) + plt.cycler(
-        linestyle=["-", "--", "-."]
-    )
+    # dashes tell them apart without colour vision
+    plt.rcParams["axes.prop_cycle"] = plt.cycler(color=PALETTE[:3]) + plt.cycler(linestyle=["-", "--", "-."])
     figure, axes = plt.subplots(5, 3, figsize=(10, 12), sharex=True, sharey=True, layout="constrained")
     for ax, (title, curves) in zip(axes.flat, PANELS.items(), strict=True):
         for label, schedule in curves.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kdist.compat import import_k_diffusion
+from kdist.plotting import PALETTE
 from kdist.theory import GaussianPair, moments, solver_moments, solver_noise
 from scripts.results.store import Store
 from scripts.style import markdown
@@ -21,7 +22,7 @@ __all__ = ["compute", "draw", "texts"]
 
 PAIR = {"mu": 0.5, "c": 0.3, "u": 1.0}
 SIGMA_MIN, SIGMA_MAX = 0.02, 80.0
-COLOURS = ("#E69F00", "#009E73", "#56B4E9")  # Okabe and Ito, for 10, 20, 50 steps
+COLOURS = (PALETTE[5], PALETTE[2], PALETTE[4])  # for 10, 20, 50 steps
 QUOTED = 4.0  # the scale of the table
 
 

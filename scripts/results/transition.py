@@ -20,6 +20,7 @@ import torch
 
 import kdist
 from kdist.compat import import_k_diffusion
+from kdist.plotting import PALETTE
 from kdist.solvers import sample
 from kdist.theory import GaussianMixtureDenoiser, mean_field, potential
 from scripts.results.store import Store
@@ -29,7 +30,7 @@ __all__ = ["Point", "compute", "draw", "plan", "predicted", "simulate", "texts"]
 
 SIGMA_MAX, SIGMA_MIN, WITHIN_VAR = math.sqrt(2000), 0.02, 0.1
 SOLVERS = {"ode": ("dpmpp_2m", 0.0), "sde": ("dpmpp_2m_sde", 1.0)}  # name, lam of the theory
-COLOURS = {"ode": "#0072B2", "sde": "#D55E00"}  # Okabe and Ito's colour-blind-safe blue and vermilion
+COLOURS = dict(zip(("ode", "sde"), PALETTE, strict=False))
 LAWS = {"exp": "P = exp({alpha:g} d)", "d": "P = d", "d2": "P = d²"}
 
 

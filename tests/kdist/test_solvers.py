@@ -8,7 +8,7 @@ import torch
 import kdist
 from kdist import digits
 from kdist.compat import import_k_diffusion
-from kdist.solvers import SOLVERS, called_sigmas, get_solver, sample
+from kdist.solvers import SOLVERS, called_sigmas, get_solver, karras_sigmas, sample
 
 K = import_k_diffusion()
 STOCHASTIC = {s for s in SOLVERS if "ancestral" in s or "sde" in s}
@@ -154,3 +154,31 @@ def test_called_sigmas_leaves_the_random_state_alone():
     before = torch.random.get_rng_state()
     called_sigmas("dpmpp_sde", SIGMAS)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_karras_levels_are_k_diffusions():
+    """And its bad input."""
+    for rho in (7.0, 3.0):
+        expected = K.sampling.get_sigmas_karras(12, 0.02, 80.0, rho)
+        torch.testing.assert_close(karras_sigmas(12, 0.02, 80.0, rho=rho).float(), expected, rtol=1e-5, atol=1e-9)
+    assert karras_sigmas(1, 0.02, 80.0).tolist() == pytest.approx([80.0, 0.0])
+    for arguments, message in (
+        ((0, 0.02, 80.0), "at least 1"),
+        ((5, 2.0, 1.0), "below sigma_max"),
+        ((5, 0, 1), "positive"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            karras_sigmas(*arguments)
+
+
+def test_range_solvers_start_at_the_highest_level_and_leave_zeros_out():
+    """The two that take a range get the lowest and the highest positive level of the list, whatever its order."""
+    seen = []
+
+    def sample_dpm_adaptive(model, x, sigma_min, sigma_max, extra_args=None, callback=None, disable=None):
+        seen.append((sigma_min, sigma_max))
+        return x
+
+    sample(sample_dpm_adaptive, None, torch.ones(1), torch.tensor([10.0, 2.0, 0.5, 0.0]))
+    sample(sample_dpm_adaptive, None, torch.ones(1), torch.tensor([10.0, 2.0, 0.5]))
+    assert seen == [(0.5, 10.0)] * 2

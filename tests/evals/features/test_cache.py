@@ -205,9 +205,7 @@ class TestBadMetadata:
             load_features(write({"classes": classes}))
 
     def test_no_classes(self, write):
-        with pytest.raises(
-            ValueError, match=r"classes in its metadata must .*; got None; .* leave the metadata out"
-        ):
+        with pytest.raises(ValueError, match=r"classes in its metadata must .*; got None; .* leave the metadata out"):
             load_features(write({"extractor": "pixels"}))
 
     def test_label_without_a_name(self, write):
