@@ -337,3 +337,12 @@ def test_bad_widths(width):
 def test_empirical_with_an_empty_class():
     with pytest.raises(ValueError, match="none is in class 1"):
         GaussianMixtureDenoiser.empirical(np.eye(2), [0, 2], 0.1)
+
+
+def test_samples_stay_in_their_class_to_the_last_digit(monkeypatch):
+    """The largest float32 below 1 lands on the class's upper edge by rounding: 0.5 + 0.25 u = 0.75."""
+    model = GaussianMixtureDenoiser([[0.0], [10.0], [20.0]], 1e-6, [0.5, 0.25, 0.25], dtype=torch.float32)
+    largest = 1 - 2.0**-24
+    monkeypatch.setattr(torch, "rand", lambda size, **options: torch.full((size,), largest, dtype=torch.float32))
+    drawn = model.sample(torch.tensor([0, 1, 2, 3]))
+    np.testing.assert_allclose(drawn[:, 0], [0, 10, 20, 20], atol=0.01)  # ten standard deviations

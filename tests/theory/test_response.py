@@ -283,3 +283,13 @@ def test_bad_contents(change, error):
 def test_bad_schedule(response):
     with pytest.raises(TypeError, match="schedule must be"):
         response.predict("2")
+
+
+def test_a_solvers_own_noise_comes_from_the_seed(models, start):
+    options = {"weak_model": models[1], "probes": 4, "bands": 1, "solver": "euler_ancestral"}
+    levels, found = torch.tensor([SIGMA_MAX, 3.0, 0.5, 0.1], dtype=torch.float64), []
+    for outside, seed in ((1, 0), (2, 0), (1, 5)):
+        torch.manual_seed(outside)
+        found.append(Response.measure(models[0], *start, levels, seed=seed, **options).log_trace)
+    np.testing.assert_array_equal(found[0], found[1])
+    assert (found[0] != found[2]).any()

@@ -92,9 +92,9 @@ def verify_design(
     if (missed > tolerance + 2 * error).any():
         raise DesignMismatch(
             f"the design does not hold on this network: promised variance {design.trace_ratio:.2f} of real and "
-            f"overshoot {design.overshoot:+.2f}, measured {found.trace_ratio:.2f} and {found.overshoot:+.2f} (standard errors "
-            f"{found.trace_ratio * found.log_trace_error:.2f} and {found.overshoot_error:.2f}). Search on the network "
-            "itself: kdist tune"
+            f"overshoot {design.overshoot:+.2f}, measured {found.trace_ratio:.2f} and {found.overshoot:+.2f} (standard "
+            f"errors {found.trace_ratio * found.log_trace_error:.2f} and {found.overshoot_error:.2f}). Search on the "
+            "network itself: kdist tune"
         )
     return found
 

@@ -176,3 +176,17 @@ def test_the_whole_on_an_exact_network(tmp_path, monkeypatch):
         np.testing.assert_array_equal(same["rungs"]["mixture"][text]["along"], rows["measured"][text]["along"])
     predictors.draw(rows, tmp_path / "F6.png")
     assert (tmp_path / "F6.png").stat().st_size > 20_000
+
+
+def test_parts_of_the_variance_are_called_by_their_names(real):
+    """Every sample at the centre of a sub-class, then every sample around one centre only."""
+    centres = [km.cluster_centers_ for km in real.clusters]
+    at_centres = torch.tensor(np.concatenate([np.repeat(c, 2, 0) for c in centres])).float().reshape(-1, 1, 8, 8)
+    found = real.moments(at_centres, 8)
+    np.testing.assert_allclose(found["within"], 0, atol=1e-5)
+    assert min(found["between"]) > 0.1
+    rng = np.random.default_rng(0)
+    near = np.concatenate([c[:1] + 0.01 * rng.normal(size=(8, 64)) for c in centres])
+    found = real.moments(torch.tensor(near).float().reshape(-1, 1, 8, 8), 8)
+    np.testing.assert_allclose(found["between"], 0, atol=1e-5)
+    assert min(found["within"]) > 0

@@ -1,10 +1,13 @@
 """The simulation against cases with known answers, and its plan and resuming."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
+import torch
 
+from kdist.theory import mean_field, solver_noise
 from scripts.results import transition as script
 from scripts.results.store import Store
 
@@ -71,3 +74,46 @@ def test_numbers_with_errors():
     assert script.with_error(1.1328, 0.0031) == "1.133(3)"
     assert script.with_error(0.777, 0.0129) == "0.777(13)"
     assert script.with_error(1.04281, 0.00052) == "1.0428(5)"
+
+
+def test_the_two_runs_are_the_ode_and_the_reverse_sde():
+    assert [lam for _, lam in script.SOLVERS.values()] == [0, 1]
+    assert [solver_noise(name) for name, _ in script.SOLVERS.values()] == [0, 1]
+
+
+def test_known_samples_are_measured_rightly(point, monkeypatch):
+    """Twice the centre along it, variance 0.8 c about it: overlap, ratio and their errors are read off."""
+    made = []
+
+    def known(solver, guided, x, levels, extra_args, **options):
+        own = guided.inner_model.means[extra_args["class_cond"]]
+        overlap = 1.9 + 0.1 * len(made)
+        made.append(overlap)
+        return overlap * own + (0.8 * script.WITHIN_VAR) ** 0.5 * torch.randn(own.shape, generator=noise)
+
+    noise = torch.Generator().manual_seed(0)
+    monkeypatch.setattr(script, "sample", known)
+    found = script.simulate(replace(point, rows=4000, codebooks=3))
+    # noise along the centre: sqrt(0.08 / 12 / 4000)
+    assert found["overlap"] == pytest.approx(2.0, abs=0.01)
+    assert found["overlap_error"] == pytest.approx(0.1 / 3**0.5, abs=0.01)
+    # about the common overlap of 2: 0.8, and two of the codebooks are 0.1 off, each |own|**2 / d = 1 on average
+    own = [0.8 + (overlap - 2) ** 2 * 1.0 / script.WITHIN_VAR for overlap in made]
+    assert found["ratio"] == pytest.approx(sum(own) / 3, rel=0.1)
+
+
+def test_predicted_is_a_run_from_noise_at_the_points_own_alpha_scale_and_noise(point):
+    strong = replace(point, scale=3.0, solver="sde")
+    path = mean_field(
+        math.log(strong.count) / 12, 3.0, within_var=0.1, sigma_max=2000**0.5, noise=1.0, start_overlap=0.0
+    )
+    assert script.predicted(strong) == {"overlap": float(path.overlap[-1]), "ratio": float(path.variance_ratio[-1])}
+    early = mean_field(math.log(point.count) / 12, 1.0, within_var=0.1, sigma_max=2000**0.5, start_overlap=0.0)
+    assert script.predicted(point)["overlap"] == float(early.overlap[-1]) < 0.999  # short of the class by 1 / sigma_max
+
+
+def test_points_that_differ_in_scale_have_predictions_of_their_own(tmp_path):
+    families = [("exp", 0.3, scale, (8,)) for scale in (1.5, 4.0)]
+    rows = script.compute(Store(tmp_path / "F2.json"), families=families, rows=4, codebooks=2, steps=4, seed=0)
+    for row in rows:
+        assert row["mean_field"] == script.predicted(row["point"])

@@ -18,6 +18,8 @@ from kdist.theory import (
     moments,
     solver_moments,
 )
+from kdist.theory.designs.curves import _Program
+from kdist.theory.designs.target import Target
 
 ONE = GaussianPair(1.0, 0.3, 0.0, 1.0)
 WIDE_SPECTRUM = GaussianPair([1.0, 0.5, -0.7], [0.05, 0.3, 0.8], 0.0, 1.0)
@@ -229,3 +231,26 @@ def test_bad_arguments(arguments, message):
 def test_only_pairs_that_share_directions(pairs):
     with pytest.raises(TypeError, match="GaussianPair"):
         design(pairs, 4.0)
+
+
+def test_scale_one_is_no_guidance_only_where_that_answers():
+    """At scale 1 a window below 1 can still widen; Constant(1) keeps 1, not 1.2."""
+    schedule = design(ONE, 1.0, keep_variance=1.2)
+    assert distortion(ONE, schedule, sigma_max=math.inf).variance_ratio.min() > 1.2 * (1 - TOLERANCE)
+
+
+def test_a_curve_starts_at_its_scale_wherever_it_must_hold():
+    """``hold`` above all nodes of the curve: the start is held all the same."""
+    with pytest.raises(InfeasibleDesign):
+        design(ONE, 3.0, shape="free", hold=1e-3)
+    schedule = design(ONE, 3.0, shape="free", hold=1e4)
+    assert schedule(1e5) == pytest.approx(3)
+
+
+def test_slopes_and_bends_are_per_unit_of_log_sigma():
+    """A curve that falls by 2 swings per unit has slope -2 everywhere and no bend, whatever the nodes' spacing."""
+    program = _Program(Target((ONE,), 3.0, 1.0, 1.0, hold=0.5), 0.01)
+    assert len(set(program.spacing.round(6))) > 1
+    line = 2 * 2.0 * np.log(program.nodes)
+    np.testing.assert_allclose(program.slopes @ line, -2, atol=1e-10)
+    np.testing.assert_allclose(program.bends @ line, 0, atol=1e-10)

@@ -164,3 +164,32 @@ def test_the_command_writes_the_design(invoke, tmp_path, mixture):
             assert not (tmp_path / "s" / f"{share:.2f}.json").exists()
     missing = invoke(*arguments, "--out", "early.json", "--verify", "none.npz")
     assert "--verify: " in str(missing.exception)
+
+
+def test_no_guidance_is_predicted_as_it_was_measured(mixture):
+    """A candidate of scale 1 throughout: the solver's own part on the mixture cancels, exactly."""
+    found = design_on_mixture(mixture, LEVELS[::3], unguided=(0.8, 0.1), scales=(1.0,), early=(1.0,), per_class=10)
+    assert (found.trace_ratio, found.overshoot) == (pytest.approx(0.8, rel=1e-12), pytest.approx(0.1, abs=1e-12))
+
+
+def test_the_seed_is_that_of_the_noise(mixture):
+    options = {"scales": (3.0,), "switches": (1.5,), "early": (0.0,), "per_class": 10, "accuracy_loss": 1.0}
+    first, other = (design_on_mixture(mixture, LEVELS, seed=seed, **options) for seed in (0, 1))
+    assert first.trace_ratio != other.trace_ratio
+
+
+def test_measures_are_the_unbiased_ones():
+    """Five samples of each of five classes, of unlike distances to each other: numpy's variance with n - 1."""
+    centres = np.array([[0.0, 0], [1, 0], [0, 4], [9, 9], [-9, 5]])
+    law = _Law(GaussianMixtureDenoiser(centres, 0.04))
+    apart = np.linalg.norm(centres[:, None] - centres, axis=2) + np.diag([np.inf] * 5)
+    assert law.gap == pytest.approx(torch.tensor(apart.min(1)).median())
+    assert law.gap > apart.min()
+    x = centres.repeat(5, 0) + np.random.default_rng(0).normal(size=(25, 2))
+    ratio, moved, _ = law.measure(torch.from_numpy(x), torch.arange(5).repeat_interleave(5))
+    groups, middle = x.reshape(5, 5, 2), centres.mean(0)
+    assert ratio == pytest.approx(np.mean([own.var(0, ddof=1).sum() / 0.08 for own in groups]))
+    ways = [
+        (own.mean(0) - m) @ (m - middle) / np.sum((m - middle) ** 2) for own, m in zip(groups, centres, strict=True)
+    ]
+    assert moved == pytest.approx(np.mean(ways))

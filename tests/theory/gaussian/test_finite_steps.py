@@ -9,11 +9,12 @@ import torch
 
 from kdist import NegativeWindow
 from kdist.compat import import_k_diffusion
-from kdist.solvers import SOLVERS, get_solver
+from kdist.solvers import SOLVERS, get_solver, sample
 from kdist.theory import (
     FullGaussianPair,
     FullMoments,
     GaussianPair,
+    affine_denoiser,
     moments,
     solver_moments,
     solver_noise,
@@ -259,3 +260,16 @@ def test_brownian_noise_of_overlapping_intervals():
     predicted = _correlation([(10.0, 4.0), (10.0, 1.0)])[0, 1]
     assert predicted == pytest.approx(math.sqrt(6 / 9))
     assert float((half * whole).mean()) == pytest.approx(predicted, abs=4 * math.sqrt((1 + predicted**2) / n))
+
+
+def test_monte_carlo_is_the_unbiased_moments_of_its_own_samples():
+    levels = torch.tensor([5.0, 1.0, 0.2], dtype=torch.float64)
+    full = FullGaussianPair([1.0, 0.0], [[0.3, 0.1], [0.1, 0.5]], [0.0, 0.0], [[1.0, 0.0], [0.0, 2.0]])
+    for pair in (PAIR, full):
+        law = solver_moments(pair, 1.5, "euler", levels, method="monte_carlo", samples=3, seed=4)
+        torch.manual_seed(4)
+        start = torch.randn(3, len(pair.cond_mean), dtype=torch.float64) * 5
+        drawn = sample("euler", affine_denoiser(pair, 1.5), start, levels).numpy()
+        np.testing.assert_allclose(law.mean, drawn.mean(0), rtol=1e-10)
+        np.testing.assert_allclose(law.var, drawn.var(0, ddof=1), rtol=1e-10)
+    np.testing.assert_allclose(law.cov, np.cov(drawn.T), rtol=1e-9)

@@ -375,3 +375,19 @@ def test_overflow_is_said():
         pair = GaussianPair(0.0, 1.0, 0.0, 1e-6)
     with pytest.raises(ValueError, match="overflow"):
         moments(pair, 80.0, sigma_max=80)
+
+
+def test_equal_variances_are_not_wider():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pair = GaussianPair(0.0, [1.0, 0.3], 0.0, [1.0, 0.3 * (1 - 1e-14)])
+    assert not pair.wider.any()
+
+
+def test_a_stochastic_run_from_infinity_starts_on_the_slow_solution():
+    """(8): V = t + c - w (u - c) + O(1/t) at high t; a run that ends soon after its start has not forgotten it."""
+    pair, w, end = GaussianPair(0.5, 0.3, 0.0, 1.0), 3.0, 1e3
+    law = moments(pair, 1 + w, sigma_max=math.inf, sigma_min=end, noise=0.1)
+    # quadrature: 1e-10 of 1e6
+    assert law.var[0] - end**2 == pytest.approx(0.3 - w * 0.7, abs=1e-3)
+    assert law.mean[0] == pytest.approx(0.5 + w * 0.5, abs=1e-5)
