@@ -304,3 +304,11 @@ def test_bad_inputs():
         started(4.0).prepare_inputs({"tokens": (torch.ones(1), None)})
     with pytest.raises(ValueError, match="negative_prompt"):
         started(0.0).prepare_inputs({"tokens": torch.ones(1)})
+
+
+def test_the_level_is_taken_in_float32(monkeypatch):
+    """As solvers hold it: what float32 rounds to an edge is on it, and the calls are those that ``nfe`` predicts."""
+    monkeypatch.setattr("kdist.adapters.diffusers.guider.sigma_of_timestep", lambda *_: 1 + 1e-8)
+    guider = ScheduleGuidance(kdist.LateNegative(4.0, 1.0), scheduler=diffusers.EulerDiscreteScheduler())
+    guider.set_state(0, 10, torch.tensor(500))
+    assert float(guider.get_state()["scale"]) == 0

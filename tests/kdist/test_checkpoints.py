@@ -89,6 +89,30 @@ def test_what_is_no_such_checkpoint_is_refused(weights, tmp_path):
         kdist.load_checkpoint(tmp_path / "bare.safetensors", wider)
 
 
+def test_a_given_config_takes_the_place_of_the_carried_one(weights, tmp_path):
+    carried = {**CONFIG, "model": {**CONFIG["model"], "sigma_max": 7.0}}
+    save_file(weights, tmp_path / "with.safetensors", metadata={"config": json.dumps(carried)})
+    assert kdist.load_checkpoint(tmp_path / "with.safetensors").config["model"]["sigma_max"] == 7.0
+    assert kdist.load_checkpoint(tmp_path / "with.safetensors", CONFIG).config["model"]["sigma_max"] == 80.0
+
+
+class Harm:
+    """Unpickling it runs code."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_code_inside_a_checkpoint_is_not_run(weights, tmp_path):
+    torch.save({"model_ema": weights, "config": CONFIG, "extra": Harm(tmp_path / "ran")}, tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint of weights and plain values"):
+        kdist.load_checkpoint(tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_the_shipped_digits_are_such_a_file():
     x = torch.zeros(1, 1, 8, 8)
     arguments = (x, torch.ones(1))

@@ -252,3 +252,10 @@ def test_controlnet_residuals_and_pairs_of_conditions_are_containers():
     value = [torch.arange(3) + 10 * i for i in range(3)]
     for x, args in call(PerRow(1.0, [1.0, 2.0, 0.0]), lambda args: args, rows=3, down=value):
         assert [part.tolist() for part in args["down"]] == [[i + 10 * n for i in x] for n in range(3)]
+
+
+def test_one_row_is_expanded_without_a_copy():
+    row = torch.zeros(1, 77, 8)
+    args = kdist.conditioning.unconditional_args({"tokens": torch.ones(4, 77, 8)}, {"tokens": row}, 4)
+    assert args["tokens"].shape == (4, 77, 8)
+    assert args["tokens"].data_ptr() == row.data_ptr()

@@ -192,6 +192,14 @@ def test_exponential_formula():
     assert curve(0.05) == 5
 
 
+def test_an_exponential_knows_whether_it_meets_one_pass():
+    """From its value at sigma_max, not from the floor, which it never reaches."""
+    assert not Exponential(4, **RANGE, decay=2, floor=1).can_skip
+    turned = Exponential(1.5, **RANGE, decay=-1, floor=2)  # 2 - e / 2 = 0.64 at sigma_max, 1 on the way
+    assert turned.can_skip
+    assert turned(10.0) == pytest.approx(2 - math.e / 2)
+
+
 def test_beta_is_the_density_over_its_maximum():
     from scipy.stats import beta
 

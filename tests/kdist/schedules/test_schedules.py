@@ -204,6 +204,22 @@ def test_plot_draws_jumps_upright():
         kdist.Constant(1.0).plot(sigma_min=0)
 
 
+def test_either_part_of_a_sequence_may_skip():
+    levels = [10.0, 0.5, 0.1]  # two calls
+    assert kdist.Constant(4.0).then(1.0, at=1.0).nfe(levels) == 2 + 1 + 1
+    assert kdist.Constant(0.0).then(4.0, at=1.0).nfe(levels) == 1 + 2 + 2
+    assert not kdist.Constant(3.0).then(4.0, at=1.0).can_skip
+
+
+def test_soft_edges_end_where_the_breakpoints_say():
+    soft = kdist.NegativeWindow(4.0, 0.25, 2.0, ramp=0.5)
+    factor = math.exp(0.25)
+    assert soft.breakpoints == pytest.approx((0.25 / factor, 0.25 * factor, 2.0 / factor, 2.0 * factor))
+    for point in soft.breakpoints:
+        values = [soft(point * shift) for shift in (0.99, 1.01)]
+        assert sum(value in (0.0, 4.0) for value in values) == 1  # flat on one side, curved on the other
+
+
 # Bad input
 
 
