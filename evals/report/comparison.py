@@ -146,20 +146,14 @@ def compare_sets(
 
 
 def _measure(real: MeasuredSet, fake: MeasuredSet, **options: Any) -> DistortionReport:
-    names = real.features.classes
-    present = {int(label) for entry in (real, fake) for label in np.unique(entry.features.y)}
-    class_names = {**fake.features.classes, **names} if present <= names.keys() | fake.features.classes.keys() else {}
     predictions: dict[str, Any] = {}
     guesses = _recognised(real.features), _recognised(fake.features)
     if guesses[0] is not None and guesses[1] is not None:
         predictions = {"real_predictions": guesses[0], "fake_predictions": guesses[1]}
     try:
         return measure(
-            real.features.x,
-            fake.features.x,
-            real.features.y,
-            fake.features.y,
-            class_names={label: class_names[label] for label in present} if class_names else None,
+            real.features,
+            fake.features,
             confidence=0.95,  # the report's texts say 95 % and 5 %
             **predictions,
             **options,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..features.feature_set import Features, make_comparable
 from ..labels import as_labels
 from .separability import class_probabilities
 
@@ -109,6 +110,13 @@ def check_inputs(
     real_predictions: Any, fake_predictions: Any, training: Any, training_labels: Any,
 ) -> Checked:  # fmt: skip
     """Everything that :func:`~kdist.evals.measure` was given, checked; its errors are listed there."""
+    if isinstance(real, Features) or isinstance(fake, Features):
+        if isinstance(training, Features):
+            training = make_comparable(real, training)
+            training, training_labels = training.x, training.y
+        real, fake, real_labels, fake_labels, class_names = _from_sets(
+            real, fake, real_labels, fake_labels, class_names
+        )
     real, fake = as_features("real", real), as_features("fake", fake)
     if real.shape[1] != fake.shape[1]:
         raise ValueError(
@@ -132,6 +140,16 @@ def check_inputs(
         training=training,
         training_rows=rows,
     )
+
+
+def _from_sets(real: Any, fake: Any, *given: Any) -> tuple[Any, ...]:
+    """Arrays, labels and names of two sets whose classes are matched by name."""
+    if not (isinstance(real, Features) and isinstance(fake, Features)) or any(entry is not None for entry in given):
+        raise ValueError("Features carry their labels and names: pass real and fake as such, and neither beside them")
+    fake = make_comparable(real, fake)
+    names = fake.classes | real.classes
+    present = np.unique(np.concatenate([real.y, fake.y])).tolist()
+    return real.x, fake.x, real.y, fake.y, {label: names.get(label, str(label)) for label in present}
 
 
 def _check_training(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..features.feature_set import Features
 from .averages import bootstrap_classes, control_false_discoveries, pooled_estimates
 from .estimate import Estimate
 from .frechet import frechet_distance
@@ -32,8 +33,8 @@ __all__ = ["SCHEMA", "ClassDistortion", "DistortionReport", "PooledDistortion", 
 
 
 def measure(
-    real: Array,
-    fake: Array,
+    real: Array | Features,
+    fake: Array | Features,
     real_labels: Array | None = None,
     fake_labels: Array | None = None,
     *,
@@ -57,7 +58,8 @@ def measure(
     """Per-class distortion of generated samples against real ones.
 
     Args:
-        real: (N, d) features of real samples, array or tensor.
+        real: (N, d) features of real samples, array or tensor; or :class:`Features`, and then ``fake`` is too, labels
+            and names are theirs, and classes are matched by name.
         fake: (M, d) features of generated samples, by the same extractor.
         real_labels: (N,) classes; None for a single class.
         fake_labels: (M,) classes that the samples were asked for; None for a single class.

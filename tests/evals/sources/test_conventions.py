@@ -1,11 +1,13 @@
 """One check of values and of class names, whichever way the images come in."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from kdist.evals import extract, make_comparable
+from kdist.evals import Features, extract, make_comparable, measure
 from kdist.evals.sources import BadImage, GeneratorSource, as_source
 from kdist.evals.sources.datasets import DatasetSource
 
@@ -217,3 +219,24 @@ def test_digest_is_of_the_image_that_was_loaded():
 
     digest, image = DatasetSource(Changing([0, 1])).load_hashed([0])[0]
     assert digest == as_source(image[None, ..., 0]).digest(0)
+
+
+def test_measure_matches_sets_by_name():
+    def features_of(names, order):
+        x = np.random.default_rng(1).normal(size=(60, 4)) + 5 * np.repeat(np.array(order), 20)[:, None]
+        about = {"classes": {str(k): name for k, name in enumerate(names)}, "extractor": "pixels"}
+        return Features(x.astype(np.float32), np.repeat(np.arange(3), 20), np.arange(60), about)
+
+    real, fake = features_of(ANIMALS, [0, 1, 2]), features_of(["fish", "dog", "cat"], [2, 1, 0])
+    options = {"resamples": 0, "splits": 0, "neighbour_queries": 0, "fid": False}
+    report = measure(real, fake, **options)
+    assert [(entry.label, entry.name) for entry in report.classes] == list(enumerate(ANIMALS))
+    # the same noise about the same means: no class has moved (by numbers, cat and fish would be 10 apart)
+    assert max(abs(float(entry.mean_shift)) for entry in report.classes) < 1
+    with pytest.raises(ValueError, match="no real samples of class zebra"):
+        measure(real, features_of(OTHERS, [0, 2, 1]), **options)
+    for wrong in ((real, fake, real.y, fake.y), (real, fake.x), (real.x, fake, real.y, None)):
+        with pytest.raises(ValueError, match="Features carry their labels and names"):
+            measure(*wrong, **options)
+    with pytest.raises(ValueError, match="differ in extractor"):
+        measure(real, replace(fake, metadata={**fake.metadata, "extractor": "clip"}), **options)
