@@ -60,14 +60,14 @@ def test_python_objects_by_name(run, tmp_path):
         "import torch\n"
         "from kdist.evals.sources import GeneratorSource\n"
         "def sampler():\n"
-        "    flat = lambda labels, seeds: labels[:, None, None, None].float() / 4 * torch.ones(1, 1, 4, 4)\n"
+        "    flat = lambda labels, seeds: (labels[:, None, None, None].float() / 4 - 0.5) * torch.ones(1, 1, 4, 4)\n"
         "    return GeneratorSource(flat, [0, 1, 2])\n"
         "net = torch.nn.Flatten()\n"
     )
     result = run("mine:sampler", "-e", "mine:net", "-o", "f.npz")
     assert result.exit_code == 0, result.output
     loaded = load_features(tmp_path / "f.npz")
-    np.testing.assert_array_equal(loaded.x[:, 0], [128, 159, 191])  # round(127.5 (1 + k / 4))
+    np.testing.assert_array_equal(loaded.x[:, 0], [64, 96, 128])  # round(127.5 (1 / 2 + k / 4))
     assert loaded.metadata["source"] == "sampler, seed 0"
 
 
