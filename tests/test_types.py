@@ -17,7 +17,7 @@ from kdist.theory import GaussianPair, distortion
 one = np.ones(1)
 pair = GaussianPair(one, one / 2, one, one)
 ratio: float = distortion(pair, kdist.LateNegative(3.0, 1.0), sigma_max=80.0).trace_ratio
-shrunk: int = measure(one, one).pooled.shrunk
+shrunk: int | None = measure(one, one).pooled.shrunk
 text: str = distortion(pair, kdist.parse("3"), sigma_max=80.0).trace_ratio  # wrong: a float
 pair.kept  # wrong: no such attribute
 kdist.giude  # wrong: a slip of the pen
