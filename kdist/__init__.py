@@ -9,6 +9,7 @@ command line answers ``--help`` at once.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 __version__ = "0.2.0.dev0"  # the only place; pyproject.toml reads it from here
@@ -21,6 +22,8 @@ else:
     def __getattr__(name: str) -> object:
         if name.startswith("__") and name != "__all__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if find_spec(f"{__name__}.{name}"):  # `from . import rules`, inside a module that kdist.public is importing
+            return import_module(f".{name}", __name__)
         public = import_module(".public", __name__)  # not `from . import`, which would first ask here for the name
         globals().update({known: getattr(public, known) for known in ("__all__", *public.__all__)})
         try:

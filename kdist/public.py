@@ -30,6 +30,7 @@ from .schedules import (
     sigma_to_progress,
     weight_to_scale,
 )
+from .tuning import generator, tune
 
 __all__ = [
     "Beta",
@@ -55,11 +56,13 @@ __all__ = [
     "Triangle",
     "from_dict",
     "from_json",
+    "generator",
     "guide",
     "load_checkpoint",
     "parse",
     "progress_to_sigma",
     "scale_to_weight",
     "sigma_to_progress",
+    "tune",
     "weight_to_scale",
 ]

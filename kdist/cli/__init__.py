@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 INTERRUPTED = "interrupted; what was finished is kept; the same command goes on"
 
-_EXTRA = {"demo": "all", "design-early": "all"}  # of each command; the others need "evals"
+_EXTRA = {"demo": "all", "design-early": "all", "tune": "all"}  # of each command; the others need "evals"
 _interrupted = False
 
 

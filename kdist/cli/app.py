@@ -13,6 +13,7 @@ from .design import design_command, design_early_command
 from .doctor import doctor
 from .features import features
 from .predict import predict
+from .tune import tune
 
 __all__ = ["app"]
 
@@ -38,6 +39,7 @@ app.command("demo")(demo)
 app.command("predict")(predict)
 app.command("design")(design_command)
 app.command("design-early")(design_early_command)
+app.command("tune")(tune)
 app.command("features")(features)
 app.command("measure")(measure_command)
 app.command("compare")(compare_command)

@@ -20,7 +20,7 @@ import typer
 from ..files import cache_folder, prepare_output
 from .options import AllowUnknownWeights, Device, MaxBad, Weights, first_process, value_limits
 
-__all__ = ["features"]
+__all__ = ["features", "load_object"]
 
 _NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # module:name
 
@@ -89,13 +89,13 @@ def features(
     check_path(out)  # before any work
     prepare_output(out.parent)
     images = as_source(
-        _load_object(source, "source", call=True),
+        load_object(source, "source", call=True),
         labels=labels,
         value_range=value_limits(value_range),
         layout=None if layout is None else layout.value,
     )
     network = build_extractor(
-        _load_object(extractor, "extractor"),
+        load_object(extractor, "extractor"),
         device=device,
         weights=weights,
         allow_unknown_weights=allow_unknown_weights,
@@ -130,7 +130,7 @@ def features(
     )
 
 
-def _load_object(text: str, what: str, *, call: bool = False) -> Any:
+def load_object(text: str, what: str, *, call: bool = False) -> Any:
     """``module:name`` as the object it names (``call``: and a function as what it returns), else the text itself."""
     if not _NAMED.fullmatch(text) or Path(text).exists():
         return text

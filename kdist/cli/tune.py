@@ -1,0 +1,199 @@
+"""``kdist tune``: the schedule for a model, found and certified on it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .features import load_object
+from .options import Device, Seed, Weights, value_limits
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..tuning.search import Progress
+    from ..tuning.tuned import Tuned
+
+__all__ = ["tune"]
+
+_QUICK = {"steps": 10, "samples": 100}
+_SAMPLES = 300  # of each class at full guidance: the default budget
+
+
+def tune(
+    subject: Annotated[
+        str, typer.Argument(help="digits, fashion, or module:name of generate(schedule, labels, seeds)")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="folder for schedule.json, report.html, front.csv, study.db")
+    ] = Path("kdist-tune"),
+    real: Annotated[
+        str | None, typer.Option(help="real images with labels: folder of class folders, .zip or .npz (x, y)")
+    ] = None,
+    extractor: Annotated[
+        str, typer.Option("--extractor", "-e", help="features for the distance: pixels, inception, clip, dinov2, ...")
+    ] = "pixels",
+    weights: Weights = None,
+    value_range: Annotated[str, typer.Option(help="black,white of what generate returns")] = "-1,1",
+    judge: Annotated[
+        str | None,
+        typer.Option(help="module:name of judge(images)  [default: logistic regression on the real features]"),
+    ] = None,
+    accuracy: Annotated[
+        float | None, typer.Option(help="share of samples that the judge must recognise", min=0, max=1)
+    ] = None,
+    separability: Annotated[float | None, typer.Option(help="scatter between over within classes, at least")] = None,
+    displacement: Annotated[
+        float | None, typer.Option(help="distance of class means in real standard deviations, at most")
+    ] = None,
+    calls_per_sample: Annotated[float | None, typer.Option(help="network calls for one sample, at most")] = None,
+    calls: Annotated[
+        int | None, typer.Option(help="budget of network calls  [default: 300 samples of each class at full guidance]")
+    ] = None,
+    per_class: Annotated[int, typer.Option(help="samples of each class for a first look at a schedule", min=2)] = 5,
+    family: Annotated[list[str] | None, typer.Option(help="only this family of schedules, repeatable")] = None,
+    weak: Annotated[bool, typer.Option("--weak", help="digits, fashion: try the weak model too")] = False,
+    solver: Annotated[str, typer.Option(help="digits, fashion: a k-diffusion solver")] = "dpmpp_2m",
+    steps: Annotated[
+        int | None, typer.Option(help="digits, fashion: of the solver  [default: 20; 10 with --quick]", min=2)
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    storage: Annotated[
+        str | None, typer.Option(help="URL of an Optuna storage that several workers share  [default: OUT/study.db]")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="insist on going on with a study that is there")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="digits, fashion: a third of the samples, half the steps")
+    ] = False,
+) -> None:
+    """Search the guidance schedule for a model on the model itself, and certify it on fresh seeds.
+
+    An interrupted run goes on where it stopped, by the same command.
+
+    Example: kdist tune digits --accuracy 0.98 --out tuned
+
+    Example: kdist tune mine:generate --real real.npz --extractor inception --accuracy 0.95 --calls 200000 --out tuned
+    """
+    os.environ.setdefault("K_DIFFUSION_USE_COMPILE", "0")  # compiling takes longer than it saves
+    from rich.console import Console
+
+    import kdist
+
+    from ..compat import pick_device
+    from ..tuning import subjects
+
+    notes, given = Console(stderr=True), pick_device(device)
+    limits = value_limits(value_range)
+    assert limits is not None
+    judged: Any = None if judge is None else load_object(judge, "--judge")
+    features: Any = None
+    images: Any
+    labels: Any
+    if subject in subjects.SHIPPED or ":" not in subject:
+        shipped = subjects.shipped(
+            subject, steps=steps or (_QUICK["steps"] if quick else 20), solver=solver, device=given
+        )
+        generate, images, labels = shipped.generate, *shipped.real
+        judged = judged or shipped.judge
+        calls = calls or _default_calls(shipped.generate, 10, _QUICK["samples"] if quick else _SAMPLES)
+    else:
+        if real is None:
+            raise ValueError(
+                "--real is needed: the images that samples should be like (without any: kdist.tune in Python)"
+            )
+        generate = load_object(subject, "what to tune")
+        images, labels = subjects.load_real(real, limits)
+    if extractor != "pixels" or weights is not None:
+        from kdist.evals.features import build_extractor
+
+        features = subjects.as_function(
+            build_extractor(load_object(extractor, "--extractor"), device=given, weights=weights), limits
+        )
+    if accuracy is not None and judged is None:
+        from ..tuning.scores import pixels
+
+        judged, share = subjects.linear_judge(features or pixels(images), images, labels)
+        notes.print(
+            f"judge: logistic regression, right on {share:.1%} of the real images (cross-validated)", highlight=False
+        )
+    with _progress(notes) as progress:
+        tuned = kdist.tune(
+            generate,
+            real=(images, labels),
+            judge=judged,
+            features=features,
+            accuracy=accuracy,
+            separability=separability,
+            displacement=displacement,
+            calls_per_sample=calls_per_sample,
+            calls=calls,
+            per_class=per_class,
+            families=family,
+            choices={"weak": [False, True]} if weak else None,
+            seed=seed,
+            out=out,
+            storage=storage,
+            resume=resume,
+            progress=progress,
+        )
+    _show(tuned, out, Console(), notes)
+
+
+def _default_calls(generate: Any, classes: int, samples: int) -> int:
+    return 2 * int((generate.sigmas > 0).sum()) * classes * samples
+
+
+@contextlib.contextmanager
+def _progress(console: Console) -> Iterator[Any]:
+    """A bar of the calls spent, with the best schedule so far below it."""
+    import rich.progress
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from ..schedules import describe
+
+    columns = (
+        TextColumn("{task.description:<11}"), BarColumn(bar_width=24),
+        TextColumn("{task.completed:,}/{task.total:,} calls"),
+        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[best]}"),
+    )  # fmt: skip
+    with rich.progress.Progress(*columns, console=console) as bar:
+        task = bar.add_task("looking", total=0, best="")
+
+        def show(state: Progress) -> None:
+            best = ""
+            if state.best is not None:
+                best = f"best: {describe(state.best.candidate.schedule)[:60]}, distance {state.best.distance:.3f}"
+            bar.update(task, completed=state.spent, total=state.total, description=state.doing, best=best)
+
+        yield show
+
+
+def _show(tuned: Tuned, out: Path, console: Console, notes: Console) -> None:
+    """The certified numbers as a table, the verdict, where the files are."""
+    from rich import box
+    from rich.table import Table
+
+    from ..tuning.page import certified_rows
+
+    rows = certified_rows(tuned)
+    table = Table(title=f"certified on {tuned.certified.samples} samples from fresh seeds", box=box.SIMPLE)
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == "schedule" else "right")
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)
+    for warning in tuned.warnings:
+        notes.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+    console.print(tuned.certified.verdict, highlight=False)
+    console.print(
+        f"schedule: {out / 'schedule.json'}   report: {out / 'report.html'}   all tried: {out / 'front.csv'}",
+        highlight=False,
+        style="dim",
+        soft_wrap=True,
+    )

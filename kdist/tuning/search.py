@@ -1,0 +1,179 @@
+"""The whole of it: warm starts, race, certification, within one budget of network calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import optuna
+from optuna.trial import FixedTrial, TrialState
+
+from ..schedules import Schedule
+from .bounds import Bound
+from .certification import CHUNK, SHOWN, Certificate, Certified, rival
+from .problem import Problem
+from .racing import Race, Standing
+from .records import Candidate, identity, pack, unpack
+from .scores import join, values
+from .space import Space
+from .study import read_records
+
+__all__ = ["Progress", "Search"]
+
+_CERTIFY = "certified:"  # study attributes that keep the certification's chunks
+REFIT = 1.2  # growth of the study after which the surrogates' hyperparameters are found anew
+MIN_BLOCKS = 12  # without which a search tells nothing
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a search is: network calls spent of how many, what is done now, and the best so far."""
+
+    spent: int
+    total: int
+    doing: str
+    best: Standing | None
+
+
+@dataclass
+class Search:
+    """One worker on one study.
+
+    Attributes:
+        problem, space, bounds: what is searched.
+        calls: the budget, certification included.
+        per_class: samples of each class in one block.
+        certify: share of the budget for fresh seeds.
+        report: called after every block.
+        study: where trials are kept; set before :meth:`run`.
+    """
+
+    problem: Problem
+    space: Space
+    bounds: tuple[Bound, ...]
+    calls: int
+    per_class: int
+    certify: float
+    report: Callable[[Progress], Any]
+    study: optuna.Study = field(init=False)
+    _read: set[int] = field(default_factory=set)  # trials that are in _known
+    _known: dict[str, Candidate] = field(default_factory=dict)
+    _calls: int = 0
+    _races: dict[str, Any] = field(default_factory=dict)
+
+    def check_budget(self) -> None:
+        """Raise ValueError where the calls are too few to tell anything."""
+        block = 2 * len(self.problem.seen.called) * self.per_class * len(self.problem.classes)
+        needed = round((MIN_BLOCKS * block + self.problem.calls) / (1 - self.certify))
+        if self.calls < needed:
+            raise ValueError(
+                f"calls={self.calls} is too few to tell anything: {len(self.problem.classes)} classes with "
+                f"{self.per_class} samples each take {block} network calls for one look at one schedule; give at least "
+                f"{needed}"
+            )
+
+    def race(self) -> Race:
+        """What is known now; made anew, and its hyperparameters found anew, only where enough is new."""
+        known, trials = self.known(), len(self._read)
+        last = self._races
+        if last.get("trials") != trials:
+            fresh = trials > REFIT * last.get("fitted", 0)
+            thetas = None if fresh else last["race"].thetas
+            paired, cost = self.problem.seen.paired, self.problem.calls_per_sample
+            last["race"] = Race(self.space, self.bounds, known, paired=paired, cost=cost, thetas=thetas)
+            last["trials"], last["fitted"] = trials, trials if fresh else last["fitted"]
+        return last["race"]
+
+    def known(self, study: optuna.Study | None = None) -> list[Candidate]:
+        """Every schedule measured, by all workers, in the order in which they were first tried."""
+        for number, record in read_records(self.study if study is None else study, self._read):
+            self._read.add(number)
+            self._calls += record.calls
+            if record.key not in self._known:
+                schedule, choices = self.space.suggest(FixedTrial(dict(record.params)))
+                cost = record.calls / len(record.columns["own"])
+                self._known[record.key] = Candidate(schedule, choices, record.params, cost)
+            before = self._known[record.key]
+            # a new object: what was computed of the old one is of fewer blocks
+            blocks = {**before.blocks, record.block: record.columns}
+            self._known[record.key] = replace(before, blocks=blocks)
+        return list(self._known.values())
+
+    def run(self) -> None:
+        """Measure until the search's part of the budget is spent."""
+        budget = self.calls * (1 - self.certify)
+        while (used := self.spent()) < budget:
+            self.report(Progress(used, self.calls, "searching", self._best()))
+            self._trial()
+
+    def spent(self) -> int:
+        """Network calls so far, of all workers."""
+        certified = sum(kept["calls"] for name, kept in self.study.user_attrs.items() if name.startswith(_CERTIFY))
+        self.known()
+        return self.problem.calls + self._calls + certified
+
+    def _best(self) -> Standing | None:
+        return self.race().standings()[0] if self.known() else None
+
+    def _trial(self) -> None:
+        trial = self.study.ask()
+        schedule, choices = self.space.suggest(trial)
+        key = identity(schedule, choices)
+        trial.set_user_attr("key", key)
+        trial.set_user_attr("block", self._next_block(key, trial.number))
+        block = trial.user_attrs["block"]
+        columns, calls, _ = self.problem.measure(schedule, choices, "search", block, self.per_class)
+        found = values(columns)
+        for name, value in found.items():
+            trial.set_user_attr(name, value.value)
+        trial.set_user_attr("calls", calls)
+        trial.set_user_attr("columns", pack(columns))
+        self.study.tell(trial, found["distance"].value)
+
+    def _next_block(self, key: str, number: int) -> int:
+        """The first block of seeds on which this schedule is not measured, here or by another worker."""
+        states = (TrialState.COMPLETE, TrialState.RUNNING)
+        taken = {
+            t.user_attrs.get("block")
+            for t in self.study.get_trials(deepcopy=False, states=states)
+            if t.user_attrs.get("key") == key and t.number != number
+        }
+        return next(block for block in range(len(taken) + 1) if block not in taken)
+
+    # Certification
+
+    def certificate(self) -> Certificate:
+        """The best schedule and a constant scale of its accuracy on fresh seeds."""
+        race = self.race()
+        winner = race.standings()[0]
+        finalists = [(winner.candidate.schedule, winner.candidate.choices)]
+        finalists.append((rival(race, winner), {name: v[0] for name, v in self.space.choices.items()}))
+        each = sum(self.problem.calls_per_sample(*finalist) for finalist in finalists) * len(self.problem.classes)
+        chunks = max(1, round(self.calls * self.certify / (each * CHUNK)))
+        tuned, constant = (self._certified(*finalist, chunks) for finalist in finalists)
+        promised = {"distance": winner.distance, "feasible": winner.feasible}
+        promised.update({name: value.value for name, value in winner.candidate.values.items() if name != "distance"})
+        promised["measured distance"] = winner.candidate.values["distance"].value
+        return Certificate(tuned, constant, promised, self.bounds, self.problem.seen.paired)
+
+    def _certified(self, schedule: Schedule, choices: Mapping[str, Any], chunks: int) -> Certified:
+        """One finalist on the fresh seeds; chunks that an earlier run finished are not drawn again."""
+        parts, calls = [], 0
+        for number in range(chunks):
+            name = f"{_CERTIFY}{number}:{identity(schedule, choices)}"
+            kept = self.study.user_attrs.get(name)
+            if kept is None:
+                self.report(Progress(self.spent(), self.calls, "certifying", self._best()))
+                columns, cost, images = self.problem.measure(schedule, choices, "certify", number, CHUNK)
+                shown = images.unflatten(0, (len(self.problem.classes), CHUNK))[:, :SHOWN].flatten(0, 1)
+                kept = {"calls": cost, "columns": pack(columns)}
+                if not number:
+                    kept["images"] = {"shape": list(shown.shape), **pack({"pixels": shown.numpy().ravel()})}
+                self.study.set_user_attr(name, kept)
+            parts.append(unpack(kept["columns"]))
+            calls += kept["calls"]
+            if not number:
+                pixels = unpack({"pixels": kept["images"]["pixels"]})["pixels"].reshape(kept["images"]["shape"])
+        joined = join(parts)
+        return Certified(schedule, choices, joined, calls / len(joined["own"]), pixels)

@@ -1,0 +1,106 @@
+"""The search as an Optuna study: a trial is one schedule on one block of seeds, told at once.
+
+So a killed run loses one block at most, several processes work on one storage, Optuna's dashboard shows everything,
+and every Optuna sampler can take the place of :class:`ThompsonSampler`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from .racing import Race
+from .records import Record, unpack
+
+__all__ = ["ThompsonSampler", "open_study", "read_records"]
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class ThompsonSampler(optuna.samplers.BaseSampler):
+    """Warm starts first, then :class:`kdist.tuning.racing.Race`.
+
+    Args:
+        start: parameters to try first, each once.
+        race: what is known now.
+        seed: of the draws; each trial draws by its own number.
+    """
+
+    def __init__(self, start: Sequence[Mapping[str, Any]], race: Callable[[], Race], seed: int) -> None:
+        self._start, self._race, self._seed = list(start), race, seed
+        self._chosen: Mapping[str, Any] = {}
+
+    def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        if trial.number < len(self._start):
+            self._chosen = self._start[trial.number]
+        else:
+            rng = np.random.default_rng([self._seed, trial.number])
+            self._chosen = self._race().next_params(rng, again=trial.number % 2 == 1)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: Any
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(self, study: optuna.Study, trial: Any, param_name: str, param_distribution: Any) -> Any:
+        return self._chosen[param_name]
+
+
+def open_study(
+    storage: Any, name: str, sampler: optuna.samplers.BaseSampler, about: Mapping[str, Any], *, resume: bool
+) -> optuna.Study:
+    """The study of that name, new or gone on with.
+
+    Args:
+        storage: an Optuna storage, a URL, or None for memory.
+        about: what makes its numbers comparable; must be the same when it is gone on with.
+        resume: insist that it exists.
+
+    Raises:
+        ValueError: it is of something else, or is not there with ``resume``.
+    """
+    study = optuna.create_study(
+        storage=storage, study_name=name, sampler=sampler, direction="minimize", load_if_exists=True
+    )
+    before = study.user_attrs.get("about")
+    if before is not None:
+        _check_same(before, json.loads(json.dumps(about)))
+    elif resume:
+        raise ValueError(f"nothing to resume: no study in {storage or 'memory'}; run without resume first")
+    else:
+        study.set_user_attr("about", dict(about))
+    return study
+
+
+def _check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for key, value in now.items():
+        same = before.get(key) == value
+        if key == "probe" and before.get(key) is not None:
+            old, new = np.array(before[key]), np.array(value)
+            same = old.shape == new.shape and np.allclose(old, new, atol=1e-2 * max(float(np.abs(old).max()), 1e-9))
+        if not same:
+            what = {"probe": "another model or sampler (the same seeds give other images)"}.get(
+                key, f"other {key}: {before.get(key)!r} there, {value!r} now"
+            )
+            raise ValueError(f"cannot resume: this study is of {what}; choose another --out or study")
+
+
+def record_of(trial: optuna.trial.FrozenTrial) -> Record:
+    """A finished trial as a record."""
+    kept = trial.user_attrs
+    return Record(kept["key"], kept["block"], trial.params, unpack(kept["columns"]), kept["calls"])
+
+
+def read_records(study: optuna.Study, known: Container[int] = ()) -> list[tuple[int, Record]]:
+    """What was measured so far, by all workers, with the numbers of the trials; without those that are ``known``."""
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    new = [trial for trial in finished if trial.number not in known and "columns" in trial.user_attrs]
+    return [(trial.number, record_of(trial)) for trial in new]

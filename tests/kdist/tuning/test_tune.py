@@ -1,0 +1,122 @@
+"""The search as a whole, on a model whose best schedule is known."""
+
+import json
+
+import numpy as np
+import optuna
+import pytest
+import torch
+
+import kdist
+from kdist import Constant
+
+CALLS = 40_000  # some 70 blocks of 2 classes x 20 samples x 8 to 10 calls, and the certificate
+
+
+def test_it_finds_what_no_constant_can(toy, real, judge, tmp_path):
+    tuned = kdist.tune(toy, real=real, calls=CALLS, per_class=20, seed=1, out=tmp_path)
+    assert tuned.certified.better, tuned.certified.verdict
+    # the best constant keeps the right mean at 0.7 of the spread, a distance of some 0.03; the best schedule has 0
+    assert tuned.certified.tuned.values["distance"].value < 0.015
+    assert kdist.from_json(tmp_path / "schedule.json") == tuned.schedule
+    assert CALLS * 0.9 < tuned.calls < CALLS * 1.1
+    certified = json.loads((tmp_path / "certified.json").read_text())
+    assert certified["better"] is True
+    assert "Better than constant" in (tmp_path / "report.html").read_text()
+    rows = (tmp_path / "front.csv").read_text().splitlines()
+    assert len(rows) == len(tuned.front) + 1
+
+
+def test_a_finished_study_is_read_not_repeated(toy, real, judge, tmp_path):
+    first = kdist.tune(toy, real=real, judge=judge, calls=3000, seed=1, out=tmp_path)
+    runs = toy.runs
+    again = kdist.tune(toy, real=real, judge=judge, calls=3000, seed=1, out=tmp_path, resume=True)
+    assert again.schedule == first.schedule
+    assert again.certified.verdict == first.certified.verdict
+    assert toy.runs == runs + 2  # the two runs that look at the model
+
+
+def test_a_study_of_another_model_is_refused(toy, real, judge, tmp_path):
+    kdist.tune(toy, real=real, judge=judge, calls=3000, out=tmp_path)
+
+    def other(schedule, labels, seeds):
+        return toy(schedule, labels, seeds) + 0.3
+
+    with pytest.raises(ValueError, match="cannot resume: this study is of another model or sampler"):
+        kdist.tune(other, real=real, judge=judge, calls=3000, out=tmp_path)
+    with pytest.raises(ValueError, match="other real set"):
+        kdist.tune(toy, real=(real[0] * 2, real[1]), judge=judge, calls=3000, out=tmp_path)
+
+
+def test_resume_needs_something_to_resume(toy, real, judge, tmp_path):
+    with pytest.raises(ValueError, match="nothing to resume"):
+        kdist.tune(toy, real=real, judge=judge, calls=3000, out=tmp_path, resume=True)
+
+
+def test_a_budget_that_tells_nothing_says_what_it_would_need(toy, real, judge):
+    with pytest.raises(ValueError, match=r"calls=500 is too few to tell anything.*give at least \d+"):
+        kdist.tune(toy, real=real, judge=judge, calls=500)
+
+
+def test_unpaired_seeds_are_detected_and_said(careless_toy, real, judge):
+    tuned = kdist.tune(careless_toy, real=real, judge=judge, calls=3000)
+    assert not tuned.certified.paired
+    assert "other images for the same seed" in tuned.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("broken", "error", "message"),
+    [
+        (lambda x: x[:-1], ValueError, "one image for each label"),
+        (lambda x: torch.cat([x, x], 1), ValueError, "shape"),
+        (lambda x: x / 0, ValueError, "NaN or infinite"),
+        (lambda x: x.tolist(), TypeError, "must return a tensor"),
+    ],
+)
+def test_images_that_are_not_as_promised(toy, real, judge, broken, error, message):
+    with pytest.raises(error, match=message):
+        kdist.tune(lambda *args: broken(toy(*args)), real=real, judge=judge, calls=3000)
+
+
+def test_accuracy_needs_a_judge(toy, real):
+    with pytest.raises(ValueError, match="accuracy needs a judge"):
+        kdist.tune(toy, real=real, accuracy=0.9)
+
+
+def test_any_optuna_sampler_can_choose(toy, real, judge):
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    tuned = kdist.tune(toy, real=real, judge=judge, calls=3000, sampler=sampler, families=["constant", "ramp"])
+    assert {candidate.family for candidate in tuned.front} == {"constant", "ramp"}
+
+
+def test_without_real_images_samples_stay_close_to_unguided_ones(toy, judge):
+    tuned = kdist.tune(toy, labels=[0, 1], calls=16_000, per_class=20, seed=0)
+    # the unguided schedule itself is exactly right; chance of 20 samples a class is some 0.05
+    assert tuned.certified.tuned.values["distance"].value < 0.05
+
+
+def test_calls_per_sample_hold(toy, real, judge):
+    tuned = kdist.tune(toy, real=real, judge=judge, calls=4000, calls_per_sample=8)
+    assert tuned.certified.tuned.calls_per_sample <= 8
+
+
+def test_labels_beside_real_images_are_theirs(toy, real, judge):
+    tuned = kdist.tune(toy, real=real[0], labels=real[1], judge=judge, calls=3000)
+    assert tuned.problem.classes == [0, 1]
+    with pytest.raises(ValueError, match="600 images and 5 labels"):
+        kdist.tune(toy, real=real[0], labels=[0, 1, 0, 1, 0], judge=judge)
+
+
+def test_a_generator_of_a_model_counts_and_is_paired():
+    from kdist.theory import GaussianMixtureDenoiser
+
+    model = GaussianMixtureDenoiser(np.array([[-1.0, 0.0], [1.0, 0.0]]), np.stack([0.2 * np.eye(2)] * 2))
+    sigmas = torch.tensor([10.0, 1.0, 0.1, 0.0], dtype=torch.float64)
+    generate = kdist.generator(model, sigmas, (2,), uncond={"class_cond": 2}, solver="euler_ancestral")
+    a = generate(Constant(2.0), [0, 1, 1], [5, 6, 7])
+    assert generate.calls == 3 * 2 * 3
+    b = generate(Constant(1.0), [1], [6])
+    assert generate.calls == 3 * 2 * 3 + 3
+    assert torch.allclose(generate(Constant(2.0), [1], [6]), a[1:2], atol=1e-9)  # alone as in the batch
+    assert not torch.allclose(a[1:2], b)
+    assert [sigma for sigma, _ in generate.share([0, 1], [0, 1])] == [10.0, 1.0, pytest.approx(0.1)]
