@@ -343,3 +343,51 @@ def test_axes_of_the_plot(script):
     assert [option.label for option in grid.axis_options] == [
         f"[kdist] {n}" for n in ("peak", "other", "upper", "lower", "family")
     ]
+
+
+class CFGDenoiser(torch.nn.Module):
+    """The call of the classic web UI's denoiser."""
+
+    def __init__(self):
+        super().__init__()
+        self.scales = []
+
+    def forward(self, x, sigma, uncond, cond, cond_scale, s_min_uncond, image_cond):
+        self.scales.append(cond_scale)
+        return x
+
+
+class CFGDenoiserTimesteps(CFGDenoiser):
+    inner_model = SimpleNamespace(inner_model=SimpleNamespace(alphas_cumprod=torch.tensor([0.9, 0.5, 0.1])))
+
+
+EXTRA = {"uncond": None, "cond": None, "cond_scale": 7.0, "s_min_uncond": 0.0, "image_cond": None}
+
+
+def test_classic_web_ui(script):
+    """Each call is told its own scale, mid-steps too; a second job's schedule replaces the first's."""
+    denoiser = CFGDenoiser()
+    forge.schedule_denoiser(denoiser, kdist.Constant(9.0))
+    forge.schedule_denoiser(denoiser, SCHEDULES[1])
+    sample("heun", denoiser, torch.randn(2, 4), SIGMAS, extra_args=EXTRA)
+    levels = [14.0, 6.0, 6.0, 3.0, 3.0, 1.5, 1.5, 0.7, 0.7, 0.3, 0.3, 0.1, 0.1]
+    assert denoiser.scales == [SCHEDULES[1](level) for level in levels]
+    timesteps = CFGDenoiserTimesteps()
+    forge.schedule_denoiser(timesteps, kdist.LateNegative(3.0, 1.5))
+    for timestep in (2, 1, 0):  # sigma 3, 1 and 1/3
+        timesteps(torch.zeros(2, 4), torch.full((2,), timestep), **EXTRA)
+    assert timesteps.scales == [3.0, 0.0, 0.0]
+
+    panel = script.KdistGuidance()
+    _, *fields = panel.ui(False)
+    values = [field.options["value"] for field in fields]
+    p = job()
+    del p.sd_model.forge_objects
+    p.sampler.model_wrap_cfg = CFGDenoiser()
+    panel.process_before_every_sampling(p, True, *values)
+    sample("euler", p.sampler.model_wrap_cfg, torch.randn(2, 4), SIGMAS, extra_args=EXTRA)
+    assert p.sampler.model_wrap_cfg.scales == [7.5] * 5 + [0.0] * 2
+    p.kdist_upper = 200.0
+    panel.process_before_every_sampling(p, True, *values)
+    with pytest.raises(ValueError, match=r"0 \(start\) to 100"):
+        p.sampler.model_wrap_cfg(torch.zeros(2, 4), torch.ones(2), **EXTRA)

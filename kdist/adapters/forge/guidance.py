@@ -59,7 +59,7 @@ def conditioning_modifier(
 def refuse(message: str) -> Modifier:
     """A modifier that stops the job with this sentence: the web UI shows it, while it only logs a script's errors."""
 
-    def modify(*_: Any) -> tuple[Any, ...]:
+    def modify(*_: Any, **__: Any) -> tuple[Any, ...]:
         raise ValueError(message)
 
     return modify

@@ -1,4 +1,4 @@
-"""The panel "Guidance schedule (kdist)" of Stable Diffusion WebUI Forge."""
+"""The panel "Guidance schedule (kdist)" of Stable Diffusion WebUI Forge and of the classic web UI."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ import gradio as gr
 from modules import script_callbacks, scripts
 from modules.ui_components import InputAccordion
 
-from kdist.adapters.forge import FAMILIES, TERMS, conditioning_modifier, curve, panel_schedule, refuse
+from kdist.adapters.forge import (
+    FAMILIES,
+    TERMS,
+    conditioning_modifier,
+    curve,
+    panel_schedule,
+    refuse,
+    schedule_denoiser,
+)
 from kdist.schedules import InTerms
 
 # 20 steps of Stable Diffusion with Karras levels, for the picture
@@ -66,18 +74,20 @@ class KdistGuidance(scripts.Script):
         fields = [getattr(p, f"kdist_{name}", field) for name, field in zip(FIELDS, fields, strict=True)]
         if not enabled:
             return
-        unet = p.sd_model.forge_objects.unet.clone()
         try:
             schedule = panel_schedule(*fields)
         except (ValueError, OSError) as error:
-            unet.add_conditioning_modifier(refuse(f"kdist: {error}"))
+            schedule, wrong = None, f"kdist: {error}"
+        levels = (lambda: _levels(p)) if isinstance(schedule, InTerms) else None
+        if hasattr(p.sd_model, "forge_objects"):
+            unet = p.sd_model.forge_objects.unet.clone()
+            modifier = conditioning_modifier(schedule, levels=levels, needs_uncond=lambda: _needs_uncond(p))
+            unet.add_conditioning_modifier(refuse(wrong) if schedule is None else modifier)
+            p.sd_model.forge_objects.unet = unet
+        elif schedule is None:
+            p.sampler.model_wrap_cfg.forward = refuse(wrong)
         else:
-            in_percent = isinstance(schedule, InTerms)
-            modifier = conditioning_modifier(
-                schedule, levels=(lambda: _levels(p)) if in_percent else None, needs_uncond=lambda: _needs_uncond(p)
-            )
-            unet.add_conditioning_modifier(modifier)
-        p.sd_model.forge_objects.unet = unet
+            schedule_denoiser(p.sampler.model_wrap_cfg, schedule, levels=levels)
         written = {f"kdist {name}": value for name, value in zip(FIELDS, fields, strict=True) if value != ""}
         p.extra_generation_params.update(written)
 
