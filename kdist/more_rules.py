@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from .rules import Rule, along, flat, linear, reduces_at
+from .rules import Rule, along, flat, linear, reduces_at, wide
 
 __all__ = ["angular", "energy_preserving", "frequency_decoupled", "magnitude_aware", "power_law", "tangential"]
 
@@ -94,7 +94,7 @@ def energy_preserving(
     Args:
         rule: makes the guided prediction.
     """
-    guided = flat(rule(cond, uncond, scale, x, sigma))
+    guided = flat(rule(wide(cond), wide(uncond), scale, wide(x), sigma))
     wanted, size = (torch.linalg.vector_norm(vectors, dim=1, keepdim=True) for vectors in (flat(cond), guided))
     ratio = torch.where(size > 0, wanted / torch.where(size > 0, size, 1), 1)  # finite, and so is its gradient
     return (guided * ratio).view_as(cond).to(cond.dtype)

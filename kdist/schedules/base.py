@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,9 +109,15 @@ class Schedule:
             value = float(sigma)
         except (TypeError, ValueError):
             raise TypeError(f"sigma must be a number or a torch tensor; got {type(sigma).__name__}") from None
-        return float(self(torch.tensor(value, dtype=torch.float64)))
+        level = torch.tensor(value, dtype=torch.float64)
+        scale = self.evaluate(level)
+        number = float(scale)
+        if not (0 <= value < math.inf and math.isfinite(number)):
+            self._check(level, scale)
+        return number
 
     def _check(self, sigma: torch.Tensor, scale: torch.Tensor) -> None:
+        """Raise ValueError where a level or its scale makes no sense."""
         wrong = (sigma < 0) | ~sigma.isfinite()
         if wrong.any():
             raise ValueError(f"sigma must be finite and not negative; got {sigma[wrong].flatten()[0].item()}")

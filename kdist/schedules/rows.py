@@ -128,7 +128,6 @@ class PerClass(_ByRow):
         if not isinstance(classes, torch.Tensor) or classes.shape != (batch,) or not _counts(classes.dtype):
             found = f"{classes.dtype} {tuple(classes.shape)}" if isinstance(classes, torch.Tensor) else type(classes)
             raise ValueError(f"per-class: {self.key} must be {batch} class numbers, integers, one per row; got {found}")
-        classes = classes.long()  # uint64 has few operations; beyond int64 it becomes negative, a class of nobody
         listed = list(self._listed)
         index = torch.full_like(classes, -1 if self.default is None else len(listed), dtype=torch.int64)
         for number, class_ in enumerate(listed):
