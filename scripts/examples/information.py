@@ -1,6 +1,7 @@
 """How many nats of class information a network's two predictions claim, noise level by noise level.
 
-    python scripts/examples/information.py --per-class 40
+    python scripts/examples/information.py --per-class 36
+    python scripts/examples/information.py --per-class 48 --seed 5 --act     # does it tell where guidance should act?
 
 For a consistent pair of predictions the sum is the mutual information of class and image (docs/theory.md, equation
 19): at most log 10 for the ten digits. What is above it is the network's own doing. Three sources of noised images:
@@ -17,6 +18,7 @@ import torch
 
 import kdist
 from kdist import digits
+from kdist.evals import energy_distance
 from kdist.solvers import sample
 from kdist.theory import GaussianMixtureDenoiser
 from kdist.trace import Trace
@@ -43,15 +45,37 @@ def of_samples(model: torch.nn.Module, y: torch.Tensor, seed: int) -> Trace:
     return trace
 
 
+def act(model: torch.nn.Module, y: torch.Tensor, seed: int) -> None:
+    """Print accuracy and energy distance of constant scales, and of intervals that end above or below that level."""
+    classifier, (real, labels) = digits.load_classifier(), digits.load_data()
+    start = torch.randn(len(y), 1, 8, 8, generator=torch.Generator().manual_seed(seed)) * digits.SIGMA_MAX
+    intervals = [(scale, low, high) for scale in (2.0, 4.0) for low in (0.1, 0.5) for high in (1.0, 2.0, 4.0)]
+    intervals += [(scale, 0.05, high) for high in (0.4, 0.6, 0.8, 1.4) for scale in (2.0, 4.0)]
+    for schedule in [*map(kdist.Constant, (1.0, 1.25, 1.5, 2.0)), *(kdist.Interval(*numbers) for numbers in intervals)]:
+        guided = kdist.guide(model, schedule, uncond={"class_cond": digits.UNCOND})
+        made = [
+            sample("dpmpp_2m", guided, x, digits.sigmas(20), extra_args={"class_cond": c})
+            for x, c in zip(start.split(120), y.split(120), strict=True)
+        ]
+        x = torch.cat(made)
+        right = float((classifier(x).argmax(1) == y).double().mean())
+        apart = [energy_distance(real[labels == c].flatten(1), x[y == c].flatten(1)) for c in range(digits.NUM_CLASSES)]
+        print(f"{schedule!s:50} accuracy {right:.3f}   energy distance {sum(apart) / len(apart):.4f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--per-class", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--act", action="store_true", help="sample under schedules that act above or below a level")
     options = parser.parse_args()
     network, mixture = digits.load_model(), GaussianMixtureDenoiser.empirical(*digits.load_data("train"), 0.1)
     x, y = digits.load_data("held_out")
     rows = torch.cat([(y == c).nonzero()[: options.per_class, 0] for c in range(digits.NUM_CLASSES)])
     asked = torch.arange(digits.NUM_CLASSES).repeat_interleave(options.per_class)
+    if options.act:
+        with torch.no_grad():
+            return act(network, asked, options.seed)
     with torch.no_grad():
         traces = {
             "network, its own samples": of_samples(network, asked, options.seed),

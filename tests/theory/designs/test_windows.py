@@ -8,6 +8,7 @@ import pytest
 
 from kdist import NegativeWindow
 from kdist.theory import GaussianPair, InfeasibleDesign, design, distortion, solver_moments
+from kdist.theory.designs import windows
 from kdist.theory.designs.target import TOLERANCE, Target
 from kdist.theory.designs.windows import _Cells
 
@@ -115,3 +116,11 @@ def test_every_window_of_a_solver_is_tried():
     with pytest.raises(InfeasibleDesign, match="exists that meets") as caught:
         design(HARD, 2.0, sigmas=sigmas, solver="euler", keep_variance=50.0, max_variance=50.1)
     assert caught.value.proven
+
+
+def test_a_search_that_is_broken_off_proves_nothing(monkeypatch):
+    monkeypatch.setattr(windows, "_CELLS", 3)
+    target = Target((HARD,), 4.0, 1.4, 0.0, max_variance=1.401)
+    assert _Cells(target, 4.0).search() == (None, False)
+    monkeypatch.undo()
+    assert _Cells(target, 4.0).search() == (None, True)
