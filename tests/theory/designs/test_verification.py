@@ -48,6 +48,9 @@ def test_a_short_run_is_given_its_errors():
     """Six samples of each class miss by more than the tolerance, and by less than that and two errors."""
     samples, y = run(6, 3, 1.0, 0.0)
     found = verify_design(design(1.0, 0.0), samples, y, *REAL, tolerance=10.0)
+    real, names = REAL
+    logs = [np.log(samples[y == c].var(0, ddof=1).sum() / real[names == c].var(0, ddof=1).sum()) for c in "abc"]
+    assert np.log(found.trace_ratio) == pytest.approx(np.mean(logs))  # unbiased variances: six samples are few
     target = found.trace_ratio * np.exp(0.1 + 1.9 * found.log_trace_error)
     verify_design(design(target, found.overshoot), samples, y, *REAL)
     with pytest.raises(DesignMismatch):
