@@ -1,5 +1,7 @@
 """The guider, inside diffusers' own SDXL denoising loop on a tiny random network."""
 
+import contextlib
+import copy
 from functools import partial
 
 import diffusers
@@ -253,6 +255,66 @@ def test_weak_model(sdxl_unet, conditions, tiny_models):
     )
     torch.testing.assert_close(latents, expected, **CLOSE)
     assert "forward" not in vars(sdxl_unet)
+
+
+class TwoModalities(torch.nn.Module):
+    """The call of LTX-2's transformer; the prompt is a factor."""
+
+    def forward(self, hidden_states, audio_hidden_states, encoder_hidden_states, **_):
+        factor = encoder_hidden_states.mean()
+        return factor * torch.tanh(hidden_states), factor * torch.tanh(audio_hidden_states)
+
+    def cache_context(self, name):
+        self.passes = [*getattr(self, "passes", []), name]
+        return contextlib.nullcontext()
+
+
+def run_ltx2(network, scheduler, **guiders):
+    """LTX-2's own loop over video and audio latents."""
+    from diffusers.modular_pipelines.ltx2.denoise import LTX2DenoiseStep
+
+    pipe = LTX2DenoiseStep().init_pipeline()
+    pipe.update_components(transformer=network, scheduler=scheduler, **guiders)
+    pipe.set_progress_bar_config(disable=True)
+    scheduler.set_timesteps(STEPS)
+    sides = {"": 0.9, "negative_": 0.5}
+    names = ("connector_prompt_embeds", "connector_audio_prompt_embeds", "connector_attention_mask")
+    return pipe(
+        **{f"{side}{name}": torch.full((1, 2, 4), value) for side, value in sides.items() for name in names},
+        **{name: start([1.0]) for name in ("latents", "audio_latents")},
+        timesteps=scheduler.timesteps,
+        num_inference_steps=STEPS,
+        audio_scheduler=copy.deepcopy(scheduler),
+        dtype=torch.float32,
+        **{"num_frames": 9, "height": 64, "width": 64, "frame_rate": 24.0},
+        output=["latents", "audio_latents"],
+    )
+
+
+def test_ltx2_with_a_schedule_for_each_modality():
+    """Two guiders in one loop that runs each pass once for both; the expected latents by a loop written out."""
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    schedules = {
+        "latents": kdist.NegativeWindow(4.0, 0.9, 5.0, inside=0.0, after=1.0),
+        "audio_latents": kdist.LateNegative(3.0, 2.0, late=1.0),
+    }
+    video, audio = (ScheduleGuidance(schedule, scheduler=scheduler) for schedule in schedules.values())
+    network = TwoModalities()
+    found = run_ltx2(network, scheduler, guider=video, audio_guider=audio)
+    levels = scheduler.sigmas.tolist()
+    scales = [
+        [schedule(min(s / (1 - s), 1e4) if s < 1 else 1e4) for s in levels[:-1]] for schedule in schedules.values()
+    ]
+    for name, guided in zip(schedules, scales, strict=True):
+        z = start([1.0])
+        for step, scale in enumerate(guided):
+            z = z + (levels[step + 1] - levels[step]) * (0.5 + scale * 0.4) * torch.tanh(z)
+        torch.testing.assert_close(found[name], z, rtol=1e-4, atol=1e-5)  # float32, through x0 and back
+    wanted = [set(both) for both in zip(*scales, strict=True)]
+    assert len(network.passes) == sum(2 - (both in ({0.0}, {1.0})) for both in wanted)
+    weak = ScheduleGuidance(3.0, scheduler=scheduler, weak_model=network)
+    with pytest.raises(ValueError, match="no weak model"):
+        run_ltx2(network, scheduler, guider=weak, audio_guider=audio)
 
 
 def test_a_schedule_for_each_class(sdxl_unet, conditions):

@@ -137,7 +137,9 @@ class ScheduleGuidance(BaseGuidance):
 
     def prepare_inputs_from_block_state(self, data: Any, input_fields: dict[str, Any]) -> list[Any]:
         """As :meth:`prepare_inputs`, the inputs being attributes of the pipeline's state, named in ``input_fields``."""
-        pairs = (field for field in input_fields.values() if isinstance(field, tuple) and len(field) > 1)
+        pairs = [field for field in input_fields.values() if isinstance(field, tuple) and len(field) > 1]
+        if self.weak_model is not None and any(len(field) > 2 for field in pairs):
+            raise ValueError("LTX-2 shares its passes between two guiders, so no weak model can take one of them over")
         names = self._needed(any(getattr(data, pair[1], None) is not None for pair in pairs))
         return [self._prepare_batch_from_block_state(input_fields, data, self._place(name), name) for name in names]
 
@@ -187,8 +189,9 @@ class ScheduleGuidance(BaseGuidance):
 
     def __call__(self, data: list[Any]) -> GuiderOutput:
         """The guided prediction of the batches of :meth:`prepare_inputs`, each with its ``noise_pred``."""
-        names = [getattr(batch, self._identifier_key, None) for batch in data]
-        if not self._prepared or names != self._prepared:
+        names = [str(getattr(batch, self._identifier_key, None)) for batch in data]
+        # in any order: LTX-2 runs the passes that either of its two guiders wants
+        if not self._prepared or sorted(names) != sorted(self._prepared):
             raise RuntimeError(
                 f"ScheduleGuidance is used outside its loop: it got predictions {names}, and for this iteration "
                 f"prepared {self._prepared or 'none'}"
