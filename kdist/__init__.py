@@ -8,11 +8,17 @@ The names stand in :mod:`kdist.public`. They are loaded, and torch with them, wh
 command line answers ``--help`` at once.
 """
 
-from importlib import import_module
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from os.path import dirname, isfile, join
 
+TYPE_CHECKING = False  # as typing's; importing anything here would keep the command line from its first line
 __version__ = "0.2.0.dev0"  # the only place; pyproject.toml reads it from here
+
+if isfile(join(dirname(__file__), "theory")):
+    raise ImportError(
+        "this checkout of kdist has text files where links belong (kdist/theory, kdist/evals): allow git to make links "
+        "(git config core.symlinks true; on Windows also developer mode) and run git checkout -- kdist, or pip install "
+        "kdist from a wheel"
+    )
 
 if TYPE_CHECKING:
     from .public import *
@@ -22,6 +28,9 @@ else:
     def __getattr__(name: str) -> object:
         if name.startswith("__") and name != "__all__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+        from importlib.util import find_spec
+
         if find_spec(f"{__name__}.{name}"):  # `from . import rules`, inside a module that kdist.public is importing
             return import_module(f".{name}", __name__)
         public = import_module(".public", __name__)  # not `from . import`, which would first ask here for the name

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kdist import Schedule
+from kdist.files import written_atomically
 from kdist.plotting import PALETTE
 
 from .gaussian.pair import GaussianPair
@@ -75,7 +76,7 @@ def draw_prediction(
         label: handle for axes in (curve, mean) for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=3, fontsize=8)
-    figure.savefig(path, dpi=150)
+    written_atomically(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=150))
     plt.close(figure)
 
 

@@ -6,9 +6,7 @@ Standard library only, so that ``main`` is in charge from the first moment; :mod
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 
 __all__ = ["main"]
 
@@ -20,11 +18,13 @@ _interrupted = False
 
 def main() -> None:
     """Entry point: bad input or a missing package is one line on stderr and exit code 2, Ctrl-C one line and 130."""
-    signal.signal(signal.SIGINT, _interrupt)
-    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter must not lose a finished run
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
     try:
+        import signal  # some modules more: from here on Ctrl-C is caught
+
+        signal.signal(signal.SIGINT, _interrupt)
+        for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter must not lose a finished run
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
         if sys.argv[1:] == ["doctor"]:  # asked for where something is missing, so it needs no extra
             from .doctor import doctor
 
@@ -33,7 +33,10 @@ def main() -> None:
 
         app(prog_name="kdist")
     except BaseException as error:
-        if _interrupted:  # whatever became of it on its way: libraries turn it into errors of their own
+        if _interrupted or isinstance(
+            error, KeyboardInterrupt
+        ):  # whatever became of it on its way: libraries turn it into errors of their own
+            exec("")  # where it came inside an exec, Python would end itself by the signal instead of the exit code
             _stop(INTERRUPTED, 130)
         if isinstance(error, (ValueError, TypeError, OSError, ImportError, ArithmeticError, MemoryError)):
             if os.environ.get("KDIST_DEBUG"):
@@ -42,7 +45,7 @@ def main() -> None:
         raise
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(number: int, frame: object) -> None:
     global _interrupted
     _interrupted = True
     raise KeyboardInterrupt

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..files import written_atomically
 from .options import Seed, grouped, json_file, terminal
 from .predict import predicted_table
 from .runs import GaussianRun, Run
@@ -152,7 +153,7 @@ def design_early_command(
     design.schedule.to_json(out)
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
     design.schedule.plot(sigma_min=run.sigma_min, sigma_max=run.sigma_max, ax=axes)
-    figure.savefig(out.with_suffix(".png"), dpi=110)
+    written_atomically(out.with_suffix(".png"), lambda partial: figure.savefig(partial, format="png", dpi=110))
     console.print(
         f"predicted for your network: variance {design.trace_ratio:.2f} of real, overshoot {design.overshoot:+.2f}, "
         f"{design.schedule.nfe(sigmas, solver):g} network calls per sample. Of the mixture's own samples "

@@ -137,10 +137,10 @@ def write_json(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, A
 
 def write_picture(path: Path, outcomes: Sequence[Outcome]) -> None:
     """The trade-off alone, for a page or a talk."""
-    from kdist.evals.report import figures
+    from kdist.evals.report import figures, html
 
     figure = figures.trade_off({o.name: o.pixels for o in outcomes}, calls=[o.nfe for o in outcomes])
-    figure.savefig(path, dpi=160)
+    write_atomically(path, html.figure_png(figure))
 
 
 def write_html(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, Any], command: str) -> None:

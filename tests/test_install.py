@@ -1,0 +1,41 @@
+"""The package as it is installed, and the files that speak of it."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import kdist
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_checkout_without_links_says_so(tmp_path):
+    """Where git may not make links it writes their targets as text."""
+    (tmp_path / "kdist").mkdir()
+    shutil.copy(ROOT / "kdist" / "__init__.py", tmp_path / "kdist")
+    (tmp_path / "kdist" / "theory").write_text("../theory")
+    done = subprocess.run([sys.executable, "-c", "import kdist"], cwd=tmp_path, capture_output=True, text=True)
+    assert "git config core.symlinks true" in done.stderr.splitlines()[-1]
+
+
+def test_every_part_comes_from_one_place():
+    """No part of the checkout beside a part of an installed wheel."""
+    code = "import kdist, kdist.theory, kdist.evals; print(kdist.__path__, kdist.theory.__path__, kdist.evals.__path__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    places = re.findall(r"'([^']+)'", done.stdout)
+    assert places == [str(ROOT / "kdist"), str(ROOT / "kdist" / "theory"), str(ROOT / "kdist" / "evals")], done.stderr
+
+
+def test_versions_agree():
+    release = kdist.__version__.partition(".dev")[0]
+    assert f"\nversion: {release}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"## {release}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_every_promised_python_is_one_that_ci_runs():
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    promised = re.findall(r"Python :: (3\.\d+)", text)
+    assert promised == re.findall(r'"(3\.\d+)"', (ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
+    assert f'requires-python = ">={promised[0]}"' in text
