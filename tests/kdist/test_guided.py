@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -418,3 +419,14 @@ def test_a_scale_below_zero_needs_both_passes(net):
     denoised = guided(x, torch.full((4,), 0.5), class_cond=y)
     assert guided.nfe == 2
     torch.testing.assert_close(denoised, x * 0.5 + (10 - 0.5 * (y - 10))[:, None])
+
+
+def test_a_row_that_needs_one_pass_gets_it_to_the_last_bit():
+    """On the noise, x - (x - cond) would be rounded where x is large beside the data."""
+    x, y = batch(4, 3)
+    net, x = Net(gain=1e-3), 1e3 * x
+    rule = partial(kdist.rules.on_noise, rule=linear)
+    guided = kdist.guide(net, kdist.PerRow(1.0, [1.0, 3.0, 0.0, 1.0]), uncond={"class_cond": 10}, rule=rule)
+    denoised = guided(x, torch.ones(4), class_cond=y)
+    for row, label in ((0, y), (2, torch.full_like(y, 10)), (3, y)):
+        assert torch.equal(denoised[row], net(x, torch.ones(4), label)[row])
