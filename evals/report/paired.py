@@ -3,7 +3,8 @@
 For a class with n pairs, ``L = log(tr S' / tr S)`` of the two sets' total variances, real samples not involved. Its
 error is the delete-one-*pair* jackknife's (Efron and Stein, Annals of Statistics 9, 1981): with
 ``r_i = |x_i - mean|^2`` and ``T = sum_i r_i``, leaving out sample i gives ``tr S = (T - r_i n / (n - 1)) / (n - 2)``.
-Sets with other seeds may be compared too: pairs are then independent, and nothing is gained or lost.
+Student's quantile has the degrees of freedom that the kurtosis of these effects leaves. Sets with other seeds may be
+compared too: pairs are then independent, and nothing is gained or lost.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from scipy import special
 
 from ..features.feature_set import Features
 from ..statistics.estimate import NAN, Estimate, with_q_values
+from ..statistics.spread import variance_degrees
 
 __all__ = ["PairedRatio", "paired_ratio"]
 
@@ -78,7 +80,7 @@ def paired_ratio(first: Features, other: Features, *, confidence: float = 0.95) 
         spread = (count - 1) / count * np.square(left_out - left_out.mean()).sum()
         logs.append(float(two[0] - one[0]))
         errors.append(math.sqrt(spread))
-        degrees.append(count - 1)
+        degrees.append(float(variance_degrees(left_out)))
     ratios = [_ratio(*entry, confidence) for entry in zip(logs, errors, degrees, strict=True)]
     ratios = with_q_values(ratios)
     significant = [ratio for ratio in ratios if ratio.q_value < 1 - confidence]
@@ -102,9 +104,9 @@ def _log_variance(x: np.ndarray) -> np.ndarray:
         return np.log(np.concatenate([[total / (count - 1)], np.maximum(left_out, 0.0)]))
 
 
-def _ratio(log: float, error: float, degrees: int, confidence: float) -> Estimate:
+def _ratio(log: float, error: float, degrees: float, confidence: float) -> Estimate:
     if not (math.isfinite(log) and math.isfinite(error)):
         return Estimate(NAN)
-    half = float(special.stdtrit(degrees, (1 + confidence) / 2)) * error
     p_value = 2 * float(special.stdtr(degrees, -abs(log) / error)) if error > 0 else float(log == 0)
-    return Estimate(math.exp(log), (math.exp(log - half), math.exp(log + half)), p_value=p_value)
+    shown = Estimate.student(log, error, degrees, confidence).map(math.exp)
+    return Estimate(shown, shown.interval, p_value=p_value)

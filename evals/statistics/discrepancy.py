@@ -16,10 +16,10 @@ import math
 import numpy as np
 
 from .estimate import NAN, Estimate
-from .gram import Draws, SplitMeans, double_centre, draw, trace_of_squares
+from .gram import Draws, SplitMeans, draw
 from .resampling import Finding, Null, Scale, Splits
 
-__all__ = ["discrepancy", "energy_finding", "kid_finding", "squared_noise", "variance_of_mean"]
+__all__ = ["discrepancy", "energy_finding", "kid_finding", "variance_of_mean"]
 
 
 def discrepancy(
@@ -53,7 +53,7 @@ def discrepancy(
         bias = (value * variance_of_mean(unit_effect) - shared) / unit**2
         of_real = of_real - value * unit_effect
     variance = variance_of_mean(projected[:n_fake]) + variance_of_mean(of_real)
-    error = math.sqrt(variance + 2 * squared_noise(gram, n_fake)) / unit
+    error = math.sqrt(variance + 2 * draws.noise_squares) / unit
     null = None
     if draws.permuted is not None:
         found, drawn = squared, draws.permuted.squared
@@ -98,12 +98,3 @@ def kid_finding(gram: np.ndarray, to_origin: np.ndarray, origin_squared: float, 
 def variance_of_mean(values: np.ndarray) -> float:
     """Estimated variance of the mean of independent values; nan for a single one."""
     return float(values.var(ddof=1) / len(values))
-
-
-def squared_noise(gram: np.ndarray, n_fake: int) -> float:
-    """``tr V^2``, V the covariance of the difference of the means; nan below four samples on a side."""
-    n_real = len(gram) - n_fake
-    cross_trace = np.square(double_centre(gram[:n_fake, n_fake:])).sum() / ((n_fake - 1) * (n_real - 1))
-    squares = trace_of_squares(gram[:n_fake, :n_fake]) / n_fake**2
-    squares += trace_of_squares(gram[n_fake:, n_fake:]) / n_real**2
-    return max(0.0, float(squares + 2 * cross_trace / (n_fake * n_real))) if math.isfinite(squares) else NAN

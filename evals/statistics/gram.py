@@ -15,6 +15,7 @@ Unbiased ``(tr S)^2`` and ``tr S^2``: Himeno and Yamada, Journal of Multivariate
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -117,11 +118,19 @@ def _with_anchor(means: SplitMeans, to_b: np.ndarray, members: np.ndarray, ancho
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """One Gram matrix under every split of a class: as observed, permuted, between parts of the real samples."""
+    """One Gram matrix under every split of a class.
+
+    Attributes:
+        observed, permuted, parts: as it is, permuted, between parts of the real samples; None without resamples.
+        real_squares: unbiased ``tr S^2`` of the real samples; nan below four.
+        noise_squares: ``tr V^2``, V the covariance of the difference of the means; nan below four on a side.
+    """
 
     observed: SplitMeans
     permuted: SplitMeans | None
     parts: SplitMeans | None
+    real_squares: float
+    noise_squares: float
 
 
 def draw(gram: np.ndarray, splits: Splits, *, anchor: Anchor | None = None) -> Draws:
@@ -130,7 +139,12 @@ def draw(gram: np.ndarray, splits: Splits, *, anchor: Anchor | None = None) -> D
     real = slice(splits.n_fake, None)
     on_parts = None if anchor is None else (0.0, anchor[1][real])
     parts = split_means(gram[real, real], splits.parts, anchor=on_parts) if len(splits.parts) else None
-    return Draws(split_means(gram, splits.observed, anchor=anchor), permuted, parts)
+    n_fake, n_real = splits.n_fake, splits.n_real
+    cross = np.square(double_centre(gram[:n_fake, real])).sum() / ((n_fake - 1) * (n_real - 1))
+    fake_squares, real_squares = trace_of_squares(gram[:n_fake, :n_fake]), trace_of_squares(gram[real, real])
+    noise = fake_squares / n_fake**2 + real_squares / n_real**2 + 2 * float(cross) / (n_fake * n_real)
+    observed = split_means(gram, splits.observed, anchor=anchor)
+    return Draws(observed, permuted, parts, real_squares, noise if math.isnan(noise) else max(noise, 0.0))
 
 
 def squared_residuals(gram: np.ndarray) -> np.ndarray:

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .discrepancy import discrepancy, squared_noise, variance_of_mean
+from .discrepancy import discrepancy, variance_of_mean
 from .estimate import NAN, Estimate
-from .gram import Draws, SplitMeans, draw, squared_residuals, trace_of_squares
+from .gram import Draws, SplitMeans, draw, squared_residuals
 from .resampling import Finding, Null, Splits
 
 __all__ = ["overshoot_parts", "shift_findings"]
@@ -96,7 +96,7 @@ def _direction(
     plain = float(to_real[n_fake:].mean())
     along, squared = overshoot_parts(float(to_real[:n_fake].mean()) - plain, plain, noise, weight, others_noise)
     effect = 2 * (1 - weight) * to_real[n_fake:]
-    squares = 2 * trace_of_squares(gram[n_fake:, n_fake:]) / n_real**2
+    squares = 2 * draws.real_squares / n_real**2
     error = math.sqrt(4 * variance_of_mean(to_real[n_fake:]) + max(squares, 0.0))
     if not squared > 2 * error:  # the class mean cannot be told from the global mean
         along = squared = NAN
@@ -117,7 +117,7 @@ def _overshoot(gram: np.ndarray, draws: Draws, splits: Splits, direction: Direct
 
     across = to_fake - to_real - overshoot * to_real
     spread = variance_of_mean(across[:n_fake]) + variance_of_mean(across[n_fake:])
-    rest_error = math.sqrt(4 * spread + 2 * squared_noise(gram, n_fake)) / squared
+    rest_error = math.sqrt(4 * spread + 2 * draws.noise_squares) / squared
     # <D, u>^2 is too large by its variance on average
     rest = (float(draws.observed.squared[0]) - (direction.along**2 - along_noise) / squared) / squared
     orthogonal = Estimate.student(rest, rest_error, splits.degrees, confidence)

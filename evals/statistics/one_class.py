@@ -20,7 +20,7 @@ from .separability import proportion
 from .spread import grouped_squares, held_out_squares, ratio_findings, trace_ratio_finding
 from .subspace import subspace_findings
 
-__all__ = ["ClassSamples", "Options", "class_findings"]
+__all__ = ["ClassSamples", "Options", "class_findings", "sample_warnings"]
 
 FEW_SAMPLES = 20  # below this coverage of the intervals was not tested
 HEAVY_TAILED = 12.0  # least kurtosis of squared lengths that is called heavy; Gaussian: 1 % of classes of 20 samples
@@ -78,7 +78,9 @@ def class_findings(
     fields: dict[str, Any] = {}
     if options.subspace:
         squares = held_out_squares(gram, n_fake, options.subspace)
-        parts = [Finding(Estimate(NAN))] * 2 if squares is None else ratio_findings(squares, splits)
+        parts = [Finding(Estimate(NAN), scale="ratio")] * 2
+        if squares is not None:
+            parts = ratio_findings(squares, resampling.of(n_fake, len(squares) - n_fake))
         found |= zip(("variance_main", "variance_rest"), parts, strict=True)
     if data.basis is not None:
         log_det, *directions = subspace_findings(samples @ data.basis, splits)
@@ -102,7 +104,7 @@ def class_findings(
         **named({name: entry.shown(splits.confidence) for name, entry in found.items()}),
         **fields,
     )
-    notes = _sample_warnings(gram, distances, n_fake) + _record_warnings(record, options.neighbours)
+    notes = sample_warnings(gram, distances, n_fake) + _record_warnings(record, options.neighbours)
     return dataclasses.replace(record, warnings=tuple(notes)), found
 
 
@@ -114,7 +116,7 @@ def _among_correct(gram: np.ndarray, n_fake: int, correct: np.ndarray, resamplin
     return trace_ratio_finding(gram[np.ix_(correct, correct)], resampling.of(kept_fake, kept_real))
 
 
-def _sample_warnings(gram: np.ndarray, distances: np.ndarray, n_fake: int) -> list[str]:
+def sample_warnings(gram: np.ndarray, distances: np.ndarray, n_fake: int) -> list[str]:
     """What the samples themselves say about how far the numbers can be trusted."""
     notes = []
     squares = grouped_squares(gram, n_fake)

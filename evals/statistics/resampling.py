@@ -17,7 +17,7 @@ import numpy as np
 
 from .estimate import NAN, Estimate
 
-__all__ = ["Finding", "Null", "Resampling", "Splits", "pool", "quantile_estimate", "random_splits"]
+__all__ = ["Finding", "Null", "Resampling", "Splits", "pool", "quantile_estimate", "quantiles", "random_splits"]
 
 _POOLS = 8  # sizes whose splits are kept
 
@@ -123,7 +123,7 @@ class Null:
             return NAN
         observed, permuted = self.observed, np.where(np.isnan(self.permuted), np.inf, self.permuted)
         if self.two_sided:
-            centre = np.median(permuted)
+            centre = quantiles(permuted, (0.5,))[0]
             observed, permuted = abs(observed - centre), abs(permuted - centre)
         ties = 1e-12 * abs(observed)  # the observed split met again among the permutations
         return float((1 + (permuted >= observed - ties).sum()) / (1 + len(permuted)))
@@ -188,5 +188,17 @@ def pool(nulls: Sequence[Null | None]) -> Null | None:
 
 def quantile_estimate(draws: np.ndarray, confidence: float) -> Estimate:
     """Median of the draws with their central interval."""
-    low, middle, high = np.quantile(draws, [(1 - confidence) / 2, 0.5, (1 + confidence) / 2])
+    low, middle, high = quantiles(draws, ((1 - confidence) / 2, 0.5, (1 + confidence) / 2))
     return Estimate(middle, (low, high))
+
+
+def quantiles(draws: np.ndarray, levels: Sequence[float]) -> list[float]:
+    """``np.quantile`` of (B,) draws, at a tenth of its price for the few hundred calls that a class needs."""
+    ordered = np.sort(draws)
+    found = []
+    for level in levels:
+        place = level * (len(ordered) - 1)
+        below = int(place)
+        low, high = float(ordered[below]), float(ordered[min(below + 1, len(ordered) - 1)])
+        found.append(low if low == high else low + (place - below) * (high - low))  # infinities stay what they are
+    return found

@@ -1,0 +1,275 @@
+"""Each statistic of a class against its definition, and what its error, floor and p-value must not confuse."""
+
+import math
+
+import numpy as np
+import pytest
+
+from kdist.evals import Estimate, energy_distance, measure
+from kdist.evals.statistics.averages import mean_finding
+from kdist.evals.statistics.discrepancy import energy_finding, kid_finding, variance_of_mean
+from kdist.evals.statistics.diversity import _statistics, matched_findings
+from kdist.evals.statistics.gram import squared_distances
+from kdist.evals.statistics.moments import shift_findings
+from kdist.evals.statistics.resampling import Finding, Null, Resampling, quantiles
+from kdist.evals.statistics.separability import nearest_neighbour_accuracy, scatter_ratio
+from kdist.evals.statistics.spread import held_out_squares, ratio_findings, trace_ratio_finding, variance_degrees
+from kdist.evals.statistics.subspace import log_det_bias, subspace_findings
+
+
+def splits_of(n_fake: int, n_real: int, count: int = 0, seed: int = 0):
+    return Resampling(0.95, count, np.random.default_rng(seed), seed).of(n_fake, n_real)
+
+
+def gram_of(fake: np.ndarray, real: np.ndarray, origin: float | np.ndarray = 0.0) -> np.ndarray:
+    z = np.concatenate([fake, real]) - origin
+    return z @ z.T
+
+
+def test_energy_of_a_class_is_the_plain_function() -> None:
+    rng = np.random.default_rng(0)
+    real, fake = rng.normal(size=(23, 6)), 1.3 * rng.normal(size=(17, 6)) + 0.4
+    found = energy_finding(squared_distances(gram_of(fake, real)), splits_of(17, 23))
+    assert found.estimate == pytest.approx(energy_distance(real, fake), rel=1e-10)
+
+
+def test_energy_interval_covers() -> None:
+    """Truth from 4000 samples; the 95 % interval of 30 against 40 holds it in at least 92 % of 400 sets."""
+    rng = np.random.default_rng(1)
+
+    def sets(n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
+        return 0.7 * rng.standard_t(5, size=(n, 4)) + 0.4, rng.standard_t(5, size=(m, 4))
+
+    fake, real = sets(4000, 4000)
+    truth, splits, hits = energy_distance(real, fake), splits_of(30, 40), 0
+    for _ in range(400):
+        fake, real = sets(30, 40)
+        estimate = energy_finding(squared_distances(gram_of(fake, real)), splits).estimate
+        hits += estimate.lo < truth < estimate.hi
+    assert hits >= 0.92 * 400
+
+
+def test_kid_is_the_unbiased_cubic_mmd() -> None:
+    rng = np.random.default_rng(2)
+    real, fake = rng.normal(size=(9, 5)) + 1, rng.normal(size=(7, 5)) + 1.5
+    kernel = (np.concatenate([fake, real]) @ np.concatenate([fake, real]).T / 5 + 1) ** 3
+    within_fake = (kernel[:7, :7].sum() - np.trace(kernel[:7, :7])) / 42
+    within_real = (kernel[7:, 7:].sum() - np.trace(kernel[7:, 7:])) / 72
+    origin = real.mean(axis=0)
+    z = np.concatenate([fake, real]) - origin
+    found = kid_finding(z @ z.T, z @ origin, float(origin @ origin), 5, splits_of(7, 9))
+    assert found.estimate == pytest.approx(within_fake + within_real - 2 * kernel[:7, 7:].mean(), rel=1e-10)
+
+
+def test_displacement_is_overshoot_and_sideways_together() -> None:
+    """Means known: |D| / |u| with D = (0.3, 0.4), u = (2, 0): 0.25; four errors of 1000 samples."""
+    rng = np.random.default_rng(3)
+    fake, real = (rng.normal(size=(1000, 2)) + np.array(mean) for mean in ((2.3, 0.4), (2.0, 0.0)))
+    found = {name: f.shown(0.95) for name, f in shift_findings(gram_of(fake, real), splits_of(1000, 1000)).items()}
+    assert found["displacement"] == pytest.approx(0.25, abs=0.08)
+    together = math.hypot(found["overshoot"], found["orthogonal_shift"])
+    assert found["displacement"] == pytest.approx(together, abs=5e-3)  # the noise of 1000 samples
+    assert found["displacement"].lo < 0.25 < found["displacement"].hi
+
+
+def test_main_and_rest_tell_lost_structure_from_added_noise() -> None:
+    """Two wide directions of ten halved in variance, 0.5 added to the eight narrow ones of 0.25."""
+    rng = np.random.default_rng(4)
+    spread = np.array([3.0, 2.0] + [0.5] * 8)
+    real, fake = (rng.normal(size=(1000, 10)) * spread for _ in range(2))
+    fake = fake * np.sqrt([0.5] * 2 + [1.0] * 8) + rng.normal(size=fake.shape) * np.sqrt([0.0] * 2 + [0.5] * 8)
+    squares = held_out_squares(gram_of(fake, real), 1000, 2)
+    main, rest = ratio_findings(squares, splits_of(1000, len(squares) - 1000))
+    # four standard errors of ratios of 1000 to 500 sums of squares, of 2 and 8 normals
+    assert main.estimate == pytest.approx(0.5, abs=0.12)
+    assert rest.estimate == pytest.approx(3.0, abs=0.35)
+
+
+def test_main_directions_are_held_out() -> None:
+    """Real against real in 200 equal directions, 20 samples: fitted on what they score, main would be far below 1."""
+    rng = np.random.default_rng(5)
+    logs = []
+    for _ in range(200):
+        squares = held_out_squares(gram_of(rng.normal(size=(20, 200)), rng.normal(size=(20, 200))), 20, 5)
+        logs.append([math.log(f.estimate) for f in ratio_findings(squares, splits_of(20, len(squares) - 20))])
+    means, errors = np.mean(logs, axis=0), np.std(logs, axis=0) / np.sqrt(200)
+    # log of a mean of 10 held-out squares of 5 directions: biased by 2 / (2 * 5 * 10), the same for 20 generated ones
+    assert abs(means[0] - (1 / 50 - 1 / 100)) < 4 * errors[0]
+    assert abs(means[1]) < 4 * errors[1] + 1e-3
+
+
+@pytest.mark.parametrize(("n_fake", "n_real"), [(5, 40), (30, 12)])
+def test_log_det_and_directions_have_their_closed_forms(n_fake: int, n_real: int) -> None:
+    rng = np.random.default_rng(6)
+    fake, real = rng.normal(size=(n_fake, 3)), 2 * rng.normal(size=(n_real, 3)) + 1
+    log_det, *directions = subspace_findings(np.concatenate([fake, real]), splits_of(n_fake, n_real))
+    expected = np.linalg.slogdet(np.cov(fake.T))[1] - np.linalg.slogdet(np.cov(real.T))[1]
+    expected -= log_det_bias(n_fake, 3) - log_det_bias(n_real, 3)
+    assert log_det.estimate == pytest.approx(expected, rel=1e-10)
+    for j, direction in enumerate(directions):
+        ratio = math.log(fake[:, j].var(ddof=1) / real[:, j].var(ddof=1))
+        assert direction.estimate == pytest.approx(ratio - log_det_bias(n_fake, 1) + log_det_bias(n_real, 1), rel=1e-10)
+
+
+def test_orthogonal_square_is_unbiased_under_pure_overshoot() -> None:
+    """<D, u>^2 is too large by its variance; 1500 sets of 8 with an overshoot of 0.5: 0 within four errors.
+
+    80 real samples: what 1 / |u|^2 is too large by on average is then small (it would be 0.0015 with 8).
+    """
+    rng = np.random.default_rng(7)
+    u = np.array([12.0, 0, 0])
+    values = []
+    for _ in range(1500):
+        gram = gram_of(rng.normal(size=(8, 3)) * [3, 1, 1] + 1.5 * u, rng.normal(size=(80, 3)) + u)
+        values.append(float(shift_findings(gram, splits_of(8, 80))["orthogonal_shift"].estimate))
+    values = [value for value in values if not math.isnan(value)]
+    assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(len(values))
+
+
+def test_orthogonal_error_leaves_the_overshoot_out() -> None:
+    """Wide along u, a large overshoot: the error of the sideways part must not hold the spread along u."""
+    rng = np.random.default_rng(8)
+    u = np.array([5.0, 0, 0, 0])
+    fake, real = rng.normal(size=(200, 4)) * [2, 0.1, 0.1, 0.1] + 2 * u, rng.normal(size=(200, 4)) * 0.1 + u
+    found = shift_findings(gram_of(fake, real), splits_of(200, 200))["orthogonal_shift"]
+    # noise of the mean along u is 2 / sqrt(200) = 0.14, over |u| = 5: squared 0.0008; with 4 D^T V D it would be 0.05
+    assert found.error < 0.005
+
+
+def test_unequal_spread_is_no_shift_and_unequal_tails_no_spread() -> None:
+    """15 samples of three times the spread against 90, and 60 of heavy tails against 240: 5 % level, 200 sets each."""
+    rng = np.random.default_rng(9)
+    resampling = Resampling(0.95, 99, rng)
+    alarms = np.zeros(2)
+    for _ in range(200):
+        wide = gram_of(3 * rng.normal(size=(15, 6)), rng.normal(size=(90, 6)), np.full(6, 5.0))
+        alarms[0] += shift_findings(wide, resampling.of(15, 90))["mean_shift"].null.p_value() <= 0.05
+        tails = rng.normal(size=(60, 6)) * np.sqrt(5 / rng.chisquare(7, size=(60, 1)))  # variance 1
+        heavy = gram_of(tails, rng.normal(size=(240, 6)))
+        alarms[1] += trace_ratio_finding(heavy, resampling.of(60, 240)).null.p_value() <= 0.05
+    # 0.05 plus three standard errors (0.046); without the noise below the line these are 0.25 and 0.14
+    assert (alarms / 200 <= 0.1).all(), alarms
+
+
+@pytest.mark.parametrize(("n_fake", "n_real"), [(60, 20), (20, 60)])
+def test_floors_of_lengths_fit_unequal_sizes(n_fake: int, n_real: int) -> None:
+    """The floor's interval holds fresh real samples: 95 % of 300 sets, less three errors and the floor's own noise."""
+    rng = np.random.default_rng(10)
+    resampling, hits = Resampling(0.95, 99, rng), np.zeros(3)
+    for _ in range(300):
+        gram = gram_of(rng.normal(size=(n_fake, 5)), rng.normal(size=(n_real, 5)), 3.0)
+        splits = resampling.of(n_fake, n_real)
+        found = shift_findings(gram, splits) | {"energy": energy_finding(squared_distances(gram), splits)}
+        for j, name in enumerate(("mean_shift", "overshoot", "energy")):
+            estimate = found[name].shown(0.95)
+            hits[j] += estimate.floor.lo <= estimate <= estimate.floor.hi
+    assert (hits / 300 >= 0.9).all(), hits
+    assert (hits / 300 <= 0.99).all(), hits  # nor are they too wide
+
+
+def test_global_mean_that_holds_the_class_does_not_spoil_overshoot() -> None:
+    """Few real against many generated samples, a third of the global mean their own: p-values stay at their level."""
+    rng = np.random.default_rng(11)
+    resampling, alarms, centres = Resampling(0.95, 99, rng), 0, 3 * np.eye(3, 5)
+    for _ in range(300):
+        real = np.repeat(centres, 12, axis=0) + rng.normal(size=(36, 5))
+        z = np.concatenate([centres[0] + rng.normal(size=(120, 5)), real[:12]]) - real.mean(axis=0)
+        found = shift_findings(z @ z.T, resampling.of(120, 12), weight=1 / 3, others_noise=3 * 5 / 12 / 9)
+        alarms += found["overshoot"].null.p_value() <= 0.05
+    assert alarms <= 0.05 * 300 + 3 * math.sqrt(0.05 * 0.95 * 300)
+
+
+def test_matched_sizes_and_errors() -> None:
+    """Half of the smaller set on either side; the error is the halves' spread times sqrt(1 + 1 / halves)."""
+    rng = np.random.default_rng(12)
+    z = rng.normal(size=(80, 4))
+    found, size = matched_findings(z @ z.T, splits_of(60, 20), halves=5, permutations=0, neighbours=3)
+    assert size == 10
+    generator = np.random.default_rng(0)  # as in splits_of; no resamples were drawn from it
+    generated = np.stack([generator.permutation(60)[:10] for _ in range(5)])
+    real = 60 + np.stack([generator.permutation(20)[:20] for _ in range(5)])
+    values = _statistics(z @ z.T, np.concatenate([generated, real[:, :10]], axis=1), 10, 3)[:, 2]
+    assert found["vendi"].error == pytest.approx(values.std(ddof=1) * math.sqrt(1.2), rel=1e-12)
+
+
+def test_ties_count_against_a_finding() -> None:
+    assert Null(1.0, np.ones(9)).p_value() == 1.0
+    assert Null(2.0, np.array([0.0, 1, 2, 3]), two_sided=False).p_value() == pytest.approx(3 / 5)
+    assert Null(2.0, np.array([0.0, 1, 1, math.nan]), two_sided=False).p_value() == pytest.approx(2 / 5)  # nan counts
+    assert math.isnan(Null(math.nan, np.ones(3)).p_value())
+
+
+def test_small_tools() -> None:
+    assert variance_of_mean(np.array([1.0, 3.0])) == 1.0  # (1 + 1) / (2 - 1) / 2
+    draws = np.random.default_rng(13).normal(size=101)
+    assert quantiles(draws, (0.025, 0.3, 1.0)) == pytest.approx(np.quantile(draws, [0.025, 0.3, 1.0]), rel=1e-14)
+    # kurtosis of -1, 1 in equal shares is 1: (n - 3) / (n - 1) below it leaves more than n - 1, which is the most
+    assert variance_degrees(np.array([-1.0, 1.0] * 20)) == 39
+    spike = np.zeros(100)
+    spike[0] = 1.0  # kurtosis about n: two degrees of freedom
+    assert variance_degrees(spike) == pytest.approx(2.05, abs=0.05)
+    estimate = Estimate(4.0, (1.0, 9.0), floor=Estimate(0.25, (0.0, 1.0)), p_value=0.5).map(math.sqrt)
+    assert (estimate, estimate.lo, estimate.hi, estimate.floor, estimate.floor.hi) == (2, 1, 3, 0.5, 1)
+
+
+def test_mean_of_findings() -> None:
+    """Errors add in squares, biases come off, undefined classes are left out, a collapsed one counts."""
+    two = [Finding(Estimate(1.0), 0.3, bias=0.2), Finding(Estimate(2.0), 0.4), Finding(Estimate(math.nan))]
+    mean = mean_finding(two, 0.95)
+    assert mean == pytest.approx(1.4)
+    assert mean.half_width == pytest.approx(1.959964 * 0.25, rel=1e-6)
+    ratios = [Finding(Estimate(1e-16), 0.1, scale="ratio"), Finding(Estimate(1.0), 0.1, scale="ratio")]
+    assert mean_finding(ratios, 0.95) == pytest.approx(0.5)
+    assert mean_finding([Finding(Estimate(-1.0), 0.1, scale="square")], 0.95) == 0
+    logs = [Finding(Estimate(math.log(v)), 0.1, scale="logarithm") for v in (0.5, 2.0)]
+    assert mean_finding(logs, 0.95) == pytest.approx(1.0)
+
+
+def test_separability_interval_covers_and_counts_both_parts() -> None:
+    """Four classes of 30 whose between-scatter moves with the within one: 92 % of 300 sets, and not over 99 %."""
+    rng = np.random.default_rng(14)
+    centres = np.random.default_rng(15).normal(size=(4, 3))
+    rows = list(np.arange(120).reshape(4, 30))
+    truth = np.square(centres - centres.mean(axis=0)).sum() / 4 / 3
+    hits = 0
+    for _ in range(300):
+        x = np.repeat(centres, 30, axis=0) + rng.normal(size=(120, 3))
+        found, _ = scatter_ratio(x, rows, np.stack([x[r].mean(axis=0) for r in rows]), confidence=0.95)
+        hits += found.lo < truth < found.hi
+    assert 0.92 * 300 <= hits <= 0.985 * 300
+
+
+def test_the_nearer_neighbour_decides_a_tie() -> None:
+    """One neighbour of each class: the nearer one's class wins, also where its number is the larger."""
+    real = np.array([[0.0], [10.0], [1.0], [11.0]])
+    rows = [np.array([0, 1]), np.array([2, 3])]
+    queries = np.array([[0.9], [10.9], [0.9], [10.9]])
+    found = nearest_neighbour_accuracy(
+        queries, [np.array([0, 1]), np.array([2, 3])], real, rows,
+        neighbours=2, most=4, confidence=0.95, generator=np.random.default_rng(0),
+    )  # fmt: skip
+    assert found == 0.5  # all four are taken for class 1
+
+
+def test_report_holds_the_new_numbers() -> None:
+    rng = np.random.default_rng(16)
+    y = np.repeat(np.arange(3), 25)
+    centres = np.repeat(2 * np.eye(3, 9), 25, axis=0)
+    report = measure(centres + rng.normal(size=(75, 9)), centres + rng.normal(size=(75, 9)), y, y, resamples=19)
+    names = ("energy_distance", "displacement", "variance_main", "variance_rest", "precision", "density", "kid")
+    plain = report.to_dict()
+    for record in (plain["pooled"], *plain["classes"]):
+        for name in names:
+            assert record[name]["value"] is not None, name
+            assert record[name]["floor"] is not None, name
+    for k in range(3):
+        expected = energy_distance(*_sets(k))
+        assert report[k].energy_distance == pytest.approx(expected, rel=1e-9)
+
+
+def _sets(k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The samples of class k in :func:`test_report_holds_the_new_numbers`."""
+    rng = np.random.default_rng(16)
+    centres = np.repeat(2 * np.eye(3, 9), 25, axis=0)
+    real, fake = (centres + rng.normal(size=(75, 9)) for _ in range(2))
+    return real[25 * k : 25 * (k + 1)], fake[25 * k : 25 * (k + 1)]
