@@ -17,8 +17,7 @@ import numpy as np
 from scipy import special
 
 from ..features.feature_set import Features
-from ..statistics.estimate import NAN, Estimate, with_q_values
-from ..statistics.spread import variance_degrees
+from ..statistics.estimate import NAN, Estimate, variance_degrees, with_q_values
 
 __all__ = ["PairedRatio", "paired_ratio"]
 

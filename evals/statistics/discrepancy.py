@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from .estimate import NAN, Estimate
+from .estimate import NAN, Estimate, variance_degrees
 from .gram import Draws, SplitMeans, draw
 from .resampling import Finding, Null, Scale, Splits
 
@@ -47,13 +47,16 @@ def discrepancy(
     squared = float(draws.observed.squared[0])
     value = squared / unit
     projected = 2 * (gram[:, :n_fake].mean(axis=1) - gram[:, n_fake:].mean(axis=1))
-    of_real, bias = -projected[n_fake:], 0.0
+    of_real, bias, of_unit, unit_degrees = -projected[n_fake:], 0.0, 0.0, 1.0
     if unit_effect is not None:
+        of_unit, unit_degrees = value**2 * variance_of_mean(unit_effect), float(variance_degrees(unit_effect))
         shared = float(np.cov(of_real, unit_effect)[0, 1]) / n_real
         bias = (value * variance_of_mean(unit_effect) - shared) / unit**2
         of_real = of_real - value * unit_effect
-    variance = variance_of_mean(projected[:n_fake]) + variance_of_mean(of_real)
-    error = math.sqrt(variance + 2 * draws.noise_squares) / unit
+    variance = variance_of_mean(projected[:n_fake]) + variance_of_mean(of_real) + 2 * draws.noise_squares
+    error = math.sqrt(variance) / unit
+    rest = max(variance - of_unit, 0.0)
+    degrees = (of_unit + rest) ** 2 / (of_unit**2 / unit_degrees + rest**2 / splits.degrees) if variance > 0 else NAN
     null = None
     if draws.permuted is not None:
         found, drawn = squared, draws.permuted.squared
@@ -61,8 +64,13 @@ def discrepancy(
             found, drawn = found / float(_noise(draws.observed, splits)[0]), drawn / _noise(draws.permuted, splits)
         floor = None if draws.parts is None else draws.parts.squared * splits.widening**2 / unit
         null = Null(found if unit > 0 else NAN, drawn, floor if unit > 0 else None, two_sided=False)
-    estimate = Estimate.student(value, error, splits.degrees, splits.confidence)
-    return Finding(estimate, error, null, splits.degrees, bias, scale=scale)
+    estimate = Estimate.student(value, error, degrees, splits.confidence)
+    half = (
+        estimate.half_width
+    )  # the error of a square grows with it: the upper end is that of the root where it is clear
+    upper = value + half + half**2 / (4 * max(value, half, 1e-300))
+    estimate = Estimate(value, (estimate.lo, upper))
+    return Finding(estimate, error, null, degrees, bias, scale=scale)
 
 
 def _noise(means: SplitMeans, splits: Splits) -> np.ndarray:

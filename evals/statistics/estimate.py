@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-__all__ = ["Estimate", "with_q_values"]
+__all__ = ["Estimate", "variance_degrees", "with_q_values"]
 
 NAN = float("nan")
 
@@ -122,3 +122,16 @@ def with_q_values(estimates: Sequence[Estimate]) -> list[Estimate]:
         Estimate(e, e.interval, floor=e.floor, p_value=e.p_value, q_value=q)
         for e, q in zip(estimates, q_values, strict=True)
     ]
+
+
+def variance_degrees(effects: np.ndarray) -> np.ndarray:
+    """Degrees of freedom of the variance of n values (n, ...) as their kurtosis leaves them: n - 1 or fewer.
+
+    A sample variance varies by ``s^4 (k - (n - 3) / (n - 1)) / n``, and ``s^2 chi^2_v / v`` by ``2 s^4 / v``.
+    """
+    n = len(effects)
+    centred = effects - effects.mean(axis=0)
+    second = np.square(centred).mean(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kurtosis = np.where(second > 0, np.square(np.square(centred)).mean(axis=0) / second**2, 3.0)
+    return np.minimum(2 * n / np.maximum(kurtosis - (n - 3) / (n - 1), 1e-3), n - 1)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from scipy import special
 
 from .estimate import NAN, Estimate
 
@@ -79,7 +80,9 @@ class Resampling:
         part = min(n_fake, n_real // 2)
         widening = NAN
         if part >= 2:
-            widening = math.sqrt((1 / n_real + 1 / n_fake) / (1 / part + 1 / (n_real - part)))
+            level = (1 + self.confidence) / 2  # the spread of few real samples is itself estimated: Student's quantile
+            widening = float(special.stdtrit(n_real - 1, level) / special.ndtri(level))
+            widening *= math.sqrt((1 / n_real + 1 / n_fake) / (1 / part + 1 / (n_real - part)))
         return Splits(
             n_fake=n_fake,
             n_real=n_real,

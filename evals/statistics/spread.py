@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special
 
-from .estimate import NAN, Estimate
+from .estimate import NAN, Estimate, variance_degrees
 from .gram import squared_residuals
 from .resampling import Finding, Null, Splits
 
@@ -32,7 +32,6 @@ __all__ = [
     "held_out_squares",
     "ratio_findings",
     "trace_ratio_finding",
-    "variance_degrees",
 ]
 
 ROUNDING = 1e-16  # of the real samples' variance: nothing below it was measured
@@ -135,19 +134,6 @@ def _relative_error(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     variance = (n - 1) ** 2 / n * left.var(axis=0, ddof=1)
     variance[np.ptp(squares, axis=0) <= 1e-12 * total] = 0.0
     return variance, variance_degrees(squares / total * n - 1)
-
-
-def variance_degrees(effects: np.ndarray) -> np.ndarray:
-    """Degrees of freedom of the variance of n values (n, ...) as their kurtosis leaves them: n - 1 or fewer.
-
-    A sample variance has the variance ``s^4 (k - (n - 3) / (n - 1)) / n``; that of ``s^2 chi^2_v / v`` is ``2 s^4 / v``.
-    """
-    n = len(effects)
-    centred = effects - effects.mean(axis=0)
-    second = np.square(centred).mean(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        kurtosis = np.where(second > 0, np.square(np.square(centred)).mean(axis=0) / second**2, 3.0)
-    return np.minimum(2 * n / np.maximum(kurtosis - (n - 3) / (n - 1), 1e-3), n - 1)
 
 
 def _nulls(

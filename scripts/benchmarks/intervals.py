@@ -1,6 +1,6 @@
 """How honest are the intervals, floors and p-values of ``kdist.evals.measure``? Simulated coverage and false alarms.
 
-    python -m scripts.benchmarks.intervals --repeats 400        # the tables of docs/statistics.md
+    python -m scripts.benchmarks.intervals --repeats 300        # the tables of docs/statistics.md
 
 One class in 8 dimensions (variance 1/j along direction j), its global mean three spreads of the first direction away.
 Laws: "gaussian"; "t5", multivariate t with 5 degrees of freedom; "exponential" and "lognormal" along each direction;
@@ -103,8 +103,8 @@ def paired_coverage(law: str, n: int, repeats: int, seed: int) -> float:
 
 
 def main(
-    repeats: Annotated[int, typer.Option(min=20, help="Simulated classes per line.")] = 400,
-    permutations: Annotated[int, typer.Option(min=19, help="Of each null.")] = 99,
+    repeats: Annotated[int, typer.Option(min=20, help="Simulated classes per line.")] = 300,
+    permutations: Annotated[int, typer.Option(min=19, help="Of each null.")] = 199,
     seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
 ) -> None:
     """Print the tables."""

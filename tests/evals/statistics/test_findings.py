@@ -9,11 +9,12 @@ from kdist.evals import Estimate, energy_distance, measure
 from kdist.evals.statistics.averages import mean_finding
 from kdist.evals.statistics.discrepancy import energy_finding, kid_finding, variance_of_mean
 from kdist.evals.statistics.diversity import _statistics, matched_findings
+from kdist.evals.statistics.estimate import variance_degrees
 from kdist.evals.statistics.gram import squared_distances
 from kdist.evals.statistics.moments import shift_findings
 from kdist.evals.statistics.resampling import Finding, Null, Resampling, quantiles
 from kdist.evals.statistics.separability import nearest_neighbour_accuracy, scatter_ratio
-from kdist.evals.statistics.spread import held_out_squares, ratio_findings, trace_ratio_finding, variance_degrees
+from kdist.evals.statistics.spread import held_out_squares, ratio_findings, trace_ratio_finding
 from kdist.evals.statistics.subspace import log_det_bias, subspace_findings
 
 
