@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def measure(
     def one(k: int) -> tuple[ClassDistortion, dict[str, Finding]]:
         return class_findings(samples[k], Resampling(confidence, resamples, generators[k], seed, pools), options)
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+    with _one_blas_thread(), ThreadPoolExecutor(torch.get_num_threads()) as threads:
         found = list(threads.map(one, range(len(data.classes))))
     records = control_false_discoveries([record for record, _ in found])
     extras = _together(data, last, settings)
@@ -132,6 +133,15 @@ def measure(
         **extras,
     )
     return DistortionReport(records, pooled, _report_warnings(records, settings), settings)
+
+
+def _one_blas_thread() -> AbstractContextManager[Any]:
+    """The classes share the processors; threads within their small products would only get into each other's way."""
+    try:
+        from threadpoolctl import threadpool_limits  # comes with scikit-learn
+    except ImportError:
+        return nullcontext()
+    return threadpool_limits(1, "blas")
 
 
 class _Classes:

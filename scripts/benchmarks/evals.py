@@ -60,7 +60,7 @@ def main(
     per_class: Annotated[int, typer.Option(min=4, help="Samples per class, real and generated.")] = 50,
     dimension: Annotated[int, typer.Option(min=1, help="Width of the features.")] = 2048,
     threads: Annotated[int, typer.Option(min=1, help="Threads of BLAS and torch.")] = 2,
-    resamples: Annotated[int, typer.Option(min=0, help="Also time measure() with so many; 0: do not.")] = 0,
+    resamples: Annotated[int, typer.Option(min=0, help="Also time measure() with so many; 0: do not.")] = 999,
     clean_fid: Annotated[bool, typer.Option(help="Also time clean-fid's distance for one class.")] = True,
     out: Annotated[Path | None, typer.Option(help="JSON file for the numbers.")] = None,
 ) -> None:
@@ -99,6 +99,11 @@ def main(
         )
         timed("all statistics", lambda: measure(real, fake, labels, labels, resamples=0), _headline)
         if resamples:
+            timed(
+                f"classes alone, {resamples} resamples",
+                lambda: measure(real, fake, labels, labels, resamples=resamples, fid=False, neighbour_queries=0),
+                _headline,
+            )
             timed(
                 f"with {resamples} resamples",
                 lambda: measure(real, fake, labels, labels, resamples=resamples),
