@@ -14,10 +14,11 @@ from kdist.digits.classifier import CLASSIFIER_PATH, load_digits_classifier
 
 from ..features.feature_set import Features
 from ..hashing import file_hash
+from ..statistics.estimate import Estimate
 from ..statistics.measure import measure
 from ..statistics.results import ClassDistortion, DistortionReport
-from .glossary import interval, number, percent
-from .paired import PairedRatio, paired_ratio
+from .paired import PairedRatio, paired_distance, paired_ratio
+from .sentences import closeness, few, outcome
 from .sets import MeasuredSet, comparable
 
 __all__ = ["Comparison", "compare_sets"]
@@ -32,6 +33,7 @@ class Comparison:
         fakes: the generated sets, in the order of the command line.
         reports: what :func:`~kdist.evals.measure` found, by the name of the set.
         against_first: variance of each further set over that of the first, by name; None where pairs are missing.
+        farther: by how much each other set is farther from the real classes than :attr:`closest`, paired, by name.
         warnings: what a reader must know, for all sets together.
         settings: options that decided the numbers.
     """
@@ -40,6 +42,7 @@ class Comparison:
     fakes: tuple[MeasuredSet, ...]
     reports: dict[str, DistortionReport]
     against_first: dict[str, PairedRatio | None]
+    farther: dict[str, Estimate | None]
     warnings: tuple[str, ...]
     settings: dict[str, Any]
 
@@ -52,6 +55,11 @@ class Comparison:
     def worst_set(self) -> str:
         """The set that keeps the least variance."""
         return min(self.reports, key=lambda name: self.reports[name].pooled.trace_ratio)
+
+    @property
+    def closest(self) -> str:
+        """The set with the smallest mean energy distance; others may not be told from it, see :attr:`farther`."""
+        return _closest(self.reports)
 
     @property
     def judge(self) -> str | None:
@@ -83,17 +91,10 @@ class Comparison:
         ]
 
     def summary(self) -> list[str]:
-        """The result in sentences: on the only set, or on those that keep least and most and the choice between all."""
-        if len(self.reports) == 1:
-            return [_sentence(*next(iter(self.reports.items())))]
-        most = max(self.reports, key=lambda name: self.reports[name].pooled.trace_ratio)
-        sentences = [_sentence(name, self.reports[name]) for name in dict.fromkeys([self.worst_set, most])]
-        if self.judge is not None:
-            front = self.front()
-            rest = "every other set is beaten on both" if len(front) < len(self.reports) else "no set is beaten on both"
-            sentences.append(
-                f"Best trade of {self.judge.replace('_', ' ')} for variance kept: {', '.join(front)}; {rest}."
-            )
+        """The result in sentences: one per set, then which is closest to the real classes."""
+        sentences = [outcome(name, report, self.judge) for name, report in self.reports.items()]
+        if len(self.reports) > 1:
+            sentences.append(closeness(self.closest, self.farther))
         return sentences
 
 
@@ -126,11 +127,11 @@ def compare_sets(
     if common_classes:
         real, fakes, left_out = _common(real, fakes)
         if left_out:
-            warnings.append(f"{len(left_out)} classes that not every set has were left out: {_few(left_out)}")
+            warnings.append(f"{len(left_out)} classes that not every set has were left out: {few(left_out)}")
     for entry in (real, *fakes):
         if entry.features.bad:
             names = [str(bad["name"]) for bad in entry.features.bad]
-            warnings.append(f"{entry.name}: {len(names)} images could not be read and were left out: {_few(names)}")
+            warnings.append(f"{entry.name}: {len(names)} images could not be read and were left out: {few(names)}")
     reports = {}
     for fake in fakes:
         if progress is not None:
@@ -140,9 +141,12 @@ def compare_sets(
     against = {fake.name: paired_ratio(fakes[0].features, fake.features) for fake in fakes[1:]}
     unpaired = [name for name, ratio in against.items() if ratio is None]
     if unpaired:
-        warnings.append(f"no comparison with {fakes[0].name}, fewer than three pairs in a class: {_few(unpaired)}")
+        warnings.append(f"no comparison with {fakes[0].name}, fewer than three pairs in a class: {few(unpaired)}")
+    features = {fake.name: fake.features for fake in fakes}
+    closest = features.pop(_closest(reports))
+    farther = {name: paired_distance(real.features, closest, other) for name, other in features.items()}
     settings = {"seed": seed, "resamples": resamples, "common_classes": common_classes, **options}
-    return Comparison(real, tuple(fakes), reports, against, tuple(warnings), settings)
+    return Comparison(real, tuple(fakes), reports, against, farther, tuple(warnings), settings)
 
 
 def _measure(real: MeasuredSet, fake: MeasuredSet, **options: Any) -> DistortionReport:
@@ -201,25 +205,6 @@ def _shared_first(reports: Mapping[str, DistortionReport]) -> list[str]:
     return shared + own
 
 
-def _sentence(name: str, report: DistortionReport) -> str:
-    pooled = report.pooled
-    ratio = pooled.trace_ratio
-    digits = 1 if ratio.half_width < 0.015 else 0
-    text = f"{name} keeps {percent(ratio, digits)} of the real variance within classes"
-    if math.isfinite(ratio.lo):
-        text += f" (95 % interval {percent(ratio.lo, digits)} to {percent(ratio.hi, digits)}"
-        floor = ratio.floor
-        text += (
-            f"; real against real: {percent(floor.lo, digits)} to {percent(floor.hi, digits)})"
-            if floor is not None
-            else ")"
-        )
-    if pooled.shrunk is not None:
-        text += f"; {pooled.shrunk} of {pooled.n_classes} classes are significantly shrunk, {pooled.widened} widened"
-    if math.isfinite(pooled.overshoot):
-        text += f"; overshoot {number(pooled.overshoot, '+.2f')} {interval(pooled.overshoot, '+.2f')}"
-    return text + "."
-
-
-def _few(items: Sequence[str], most: int = 5) -> str:
-    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
+def _closest(reports: Mapping[str, DistortionReport]) -> str:
+    distances = {name: float(report.pooled.energy_distance) for name, report in reports.items()}
+    return min(distances, key=lambda name: distances[name] if math.isfinite(distances[name]) else math.inf)

@@ -37,6 +37,8 @@ def results_json(comparison: Comparison, command: str) -> str:
             }
             for fake in comparison.fakes
         ],
+        "closest": comparison.closest,
+        "farther": {name: None if gap is None else gap.to_dict() for name, gap in comparison.farther.items()},
         "front": comparison.front(),
         "summary": comparison.summary(),
         "warnings": list(comparison.warnings),

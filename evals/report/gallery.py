@@ -38,7 +38,7 @@ class ClassStrips:
 def gallery(comparison: Comparison, classes: Sequence[ClassDistortion], *, shown: int = 10) -> list[ClassStrips]:
     """The first images of each of these classes in every set whose images are at hand; [] if that is none.
 
-    Generated sets show the same places of their sources, hence the same seeds where the sets are paired.
+    Generated sets show the same places of their sources; all pictures of a class have one size.
     """
     sets = [entry for entry in (comparison.real, *comparison.fakes) if entry.images is not None]
     fakes = [entry for entry in sets if entry is not comparison.real]
@@ -47,19 +47,24 @@ def gallery(comparison: Comparison, classes: Sequence[ClassDistortion], *, shown
     result = []
     for entry in classes:
         paired = reduce(np.intersect1d, [_places(fake, entry.label) for fake in fakes])
-        strips: list[tuple[str, float | None, str]] = []
-        sizes = []
+        loaded: list[tuple[MeasuredSet, list[np.ndarray]]] = []
         for each in sets:
             places = _places(each, entry.label) if each is comparison.real or len(paired) < 2 else paired
-            pictures = _load(each, places[:shown])
-            if not pictures:
-                continue
-            sizes.append(pictures[0].shape[0])
-            report = comparison.reports.get(each.name) if each is not comparison.real else None
-            kept = None if report is None else float(report[entry.label].trace_ratio)
-            strips.append((each.name, kept, html.image_uri(_strip(pictures))))
-        result.append(ClassStrips(entry, tuple(strips), bool(sizes) and max(sizes) < SMALL))
+            if pictures := _load(each, places[:shown]):
+                loaded.append((each, pictures))
+        if not loaded:
+            continue
+        size, columns = _thumbnail(loaded[0][1][0]), max(len(pictures) for _, pictures in loaded)
+        strips = [
+            (each.name, _kept(comparison, each, entry), html.image_uri(_strip(pictures, size, columns)))
+            for each, pictures in loaded
+        ]
+        result.append(ClassStrips(entry, tuple(strips), max(size) < SMALL))
     return result
+
+
+def _kept(comparison: Comparison, each: MeasuredSet, entry: ClassDistortion) -> float | None:
+    return None if each is comparison.real else float(comparison.reports[each.name][entry.label].trace_ratio)
 
 
 def _places(entry: MeasuredSet, label: int) -> np.ndarray:
@@ -71,15 +76,19 @@ def _load(entry: MeasuredSet, places: np.ndarray) -> list[np.ndarray]:
     return [picture for picture in entry.images.load(places.tolist()) if not isinstance(picture, BadImage)]
 
 
-def _strip(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """uint8 (H, W, C) pictures in a row, all cropped and scaled to the first one's shape, thumbnails at most."""
+def _thumbnail(picture: np.ndarray) -> tuple[int, int]:
+    """Width and height at which a class's pictures are shown."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, LARGEST / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _strip(pictures: Sequence[np.ndarray], size: tuple[int, int], columns: int) -> np.ndarray:
+    """uint8 (H, W, C) pictures in a row of so many columns, all cropped and scaled to (width, height)."""
     from PIL import Image, ImageOps
 
-    height, width = pictures[0].shape[:2]
-    scale = min(1.0, LARGEST / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     mode = "L" if all(picture.shape[2] == 1 for picture in pictures) else "RGB"
     images = [Image.fromarray(p[..., 0] if p.shape[2] == 1 else p).convert(mode) for p in pictures]
     same = [image if image.size == size else ImageOps.fit(image, size) for image in images]
     stacked = np.stack([np.asarray(image).reshape(size[1], size[0], -1) for image in same])
-    return html.grid(stacked.transpose(0, 3, 1, 2) / 127.5 - 1, len(same))
+    return html.grid(stacked.transpose(0, 3, 1, 2) / 127.5 - 1, columns)

@@ -39,18 +39,20 @@ def make_figures(comparison: Comparison) -> dict[str, bytes]:
     drawn: dict[str, Any] = {}
     if len(reports) > 1 and comparison.first.pooled.n_classes > 1:
         drawn["trade_off"] = figures.trade_off(reports, front=comparison.front())
+    shown = {statistic.field: statistic for statistic in present(reports.values())}
     if len(ranked) <= plots.FOREST_CLASSES:
-        drawn["classes"] = plots.class_forest(reports, {"": ranked})
+        both = [shown[field] for field in ("trace_ratio", "energy_distance") if field in shown]
+        drawn["classes"] = plots.class_forest(reports, [plots.Column("", ranked, statistic) for statistic in both])
     else:
         drawn["classes"] = plots.class_curve(reports)
-        ends = {
-            f"the {EXTREMES} most shrunk classes": ranked[:EXTREMES],
-            f"the {EXTREMES} least shrunk classes": ranked[: -EXTREMES - 1 : -1],
-        }
-        drawn["extreme_classes"] = plots.class_forest(reports, ends)
+        ends = {"most": ranked[:EXTREMES], "least": ranked[: -EXTREMES - 1 : -1]}
+        columns = [
+            plots.Column(f"the {EXTREMES} {which} shrunk classes", entries, shown["trace_ratio"])
+            for which, entries in ends.items()
+        ]
+        drawn["extreme_classes"] = plots.class_forest(reports, columns)
     if comparison.first.pooled.directional_ratios:
         drawn["directions"] = plots.directions(reports)
-    shown = {statistic.field: statistic for statistic in present(reports.values())}
     panels = [shown[field] for field in _IN_PANELS if field in shown]
     if panels:
         drawn["statistics"] = plots.set_panels(reports, panels)
@@ -116,7 +118,7 @@ def _rows(comparison: Comparison, statistics: Sequence[Statistic]) -> list[tuple
         shrunk = [Cell(_of(report.pooled.shrunk, count)) for report in reports]
         widened = [Cell(_of(report.pooled.widened, count)) for report in reports]
         extra += [("classes shrunk", [Cell(""), *shrunk]), ("classes widened", [Cell(""), *widened])]
-    rows[1:1] = extra
+    rows[2:2] = extra  # after distance and variance kept
     if all(report.pooled.fid_mean is not None for report in reports):
         fid = [(report.pooled.fid_mean or 0.0) + (report.pooled.fid_covariance or 0.0) for report in reports]
         rows.append(("FID on these features", [Cell(""), *(Cell(number(value, ".3g")) for value in fid)]))
@@ -135,9 +137,14 @@ def _reference(comparison: Comparison, statistic: Statistic) -> Cell:
 
 
 def _class_row(comparison: Comparison, entry: ClassDistortion) -> tuple[ClassDistortion, list[Cell]]:
+    """Of each set: distance and, below it, variance kept; bold where the variance differs by more than chance."""
     level = 1 - comparison.first.settings["confidence"]
-    ratios = [report[entry.label].trace_ratio for report in comparison.reports.values()]
-    return entry, [_cell(ratio, ".2f", strong=ratio.q_value < level) for ratio in ratios]
+    cells = []
+    for report in comparison.reports.values():
+        distance, ratio = report[entry.label].energy_distance, report[entry.label].trace_ratio
+        kept = f"{number(ratio, '.2f')} {interval(ratio, '.2f')}".strip()
+        cells.append(Cell(number(distance, ".3f"), f"variance {kept}", strong=ratio.q_value < level))
+    return entry, cells
 
 
 def _cell(estimate: Estimate | None, form: str, *, strong: bool = False) -> Cell:

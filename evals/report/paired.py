@@ -1,10 +1,13 @@
-"""Is one generated set less varied than another? Both were drawn from the same seeds, so the noise cancels.
+"""Is one generated set less varied, or farther from the real one, than another? What common seeds share cancels.
 
 For a class with n pairs, ``L = log(tr S' / tr S)`` of the two sets' total variances, real samples not involved. Its
 error is the delete-one-*pair* jackknife's (Efron and Stein, Annals of Statistics 9, 1981): with
 ``r_i = |x_i - mean|^2`` and ``T = sum_i r_i``, leaving out sample i gives ``tr S = (T - r_i n / (n - 1)) / (n - 2)``.
 Student's quantile has the degrees of freedom that the kurtosis of these effects leaves. Sets with other seeds may be
 compared too: pairs are then independent, and nothing is gained or lost.
+
+The difference of two energy distances to the same real samples is a U-statistic of the pairs; its error is that of its
+first-order (Hoeffding) terms, over pairs and over real samples.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ from typing import Any
 
 import numpy as np
 from scipy import special
+from scipy.spatial.distance import cdist
 
 from ..features.feature_set import Features
 from ..statistics.estimate import NAN, Estimate, variance_degrees, with_q_values
 
-__all__ = ["PairedRatio", "paired_ratio"]
+__all__ = ["PairedRatio", "paired_distance", "paired_ratio"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +67,7 @@ def paired_ratio(first: Features, other: Features, *, confidence: float = 0.95) 
     """
     if first.x.shape[1] != other.x.shape[1]:
         raise ValueError(f"features differ in length: {first.x.shape[1]} and {other.x.shape[1]}")
-    _, rows, other_rows = np.intersect1d(first.index, other.index, return_indices=True)
-    same = first.y[rows] == other.y[other_rows]
-    rows, other_rows = rows[same], other_rows[same]
+    rows, other_rows = _pairs(first, other)
     labels = np.unique(np.concatenate([first.y, other.y]))
     logs, errors, degrees = [], [], []
     for label in labels:
@@ -91,6 +93,57 @@ def paired_ratio(first: Features, other: Features, *, confidence: float = 0.95) 
         smaller=sum(ratio < 1 for ratio in significant),
         larger=sum(ratio > 1 for ratio in significant),
     )
+
+
+def paired_distance(real: Features, first: Features, other: Features, *, confidence: float = 0.95) -> Estimate | None:
+    """How much farther ``other`` is from the real classes than ``first``, in energy distance; None without pairs.
+
+    Args:
+        real: (K, d) features of the real samples.
+        first, other: (N, d) and (M, d) features by the same extractor; rows are paired by ``index`` and label.
+        confidence: of the interval.
+
+    Returns:
+        Mean over classes of the difference, each in units of its real samples' mean distance; None if a class has
+        fewer than three pairs, or fewer than three real samples.
+    """
+    rows, other_rows = _pairs(first, other)
+    values, errors, degrees = [], [], 0
+    for label in np.unique(np.concatenate([first.y, other.y])):
+        mine, own = first.y[rows] == label, real.x[real.y == label]
+        if mine.sum() < 3 or len(own) < 3:
+            return None
+        value, error = _distance_gap(own, first.x[rows[mine]], other.x[other_rows[mine]])
+        values.append(value)
+        errors.append(error)
+        degrees += int(mine.sum()) - 1
+    error = math.sqrt(sum(e**2 for e in errors)) / len(errors)
+    return Estimate.student(float(np.mean(values)), error, degrees, confidence)
+
+
+def _pairs(first: Features, other: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of both that are of the same place and class."""
+    _, rows, other_rows = np.intersect1d(first.index, other.index, return_indices=True)
+    same = first.y[rows] == other.y[other_rows]
+    return rows[same], other_rows[same]
+
+
+def _distance_gap(real: np.ndarray, one: np.ndarray, two: np.ndarray) -> tuple[float, float]:
+    """D(two, real) - D(one, real) of n pairs, and its standard error."""
+    count = len(one)
+    within_real = cdist(real, real).sum(axis=1) / (len(real) - 1)
+    unit = within_real.mean()
+    if not unit > 0:
+        return NAN, NAN
+    # of each pair: twice the distance to the real samples, less that to its own set
+    to_real = [cdist(part, real) for part in (one, two)]
+    to_own = [cdist(part, part).sum(axis=1) / (count - 1) for part in (one, two)]
+    gain = 2 * (to_real[1] - to_real[0]).mean(axis=1) - (to_own[1] - to_own[0])
+    value = gain.mean() / unit
+    by_pair = (gain - (to_own[1] - to_own[0])) / unit  # every pair stands twice in the distances within a set
+    by_real = (2 * (to_real[1] - to_real[0]).mean(axis=0) - 2 * value * within_real) / unit
+    error = math.sqrt(by_pair.var(ddof=1) / count + by_real.var(ddof=1) / len(real))
+    return float(value), error
 
 
 def _log_variance(x: np.ndarray) -> np.ndarray:

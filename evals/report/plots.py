@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..statistics.estimate import Estimate
 from ..statistics.results import ClassDistortion, DistortionReport
 from .figures import arms, style
 from .glossary import Statistic
@@ -19,52 +21,76 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FOREST_CLASSES", "class_curve", "class_forest", "directions", "set_panels"]
+__all__ = ["FOREST_CLASSES", "Column", "class_curve", "class_forest", "directions", "set_panels"]
 
 FOREST_CLASSES = 40  # as many rows as can be read in one picture
 _REAL: dict[str, Any] = {"color": "0.88", "linewidth": 1.2, "zorder": 0}  # the line shows a band of no width
 
 
-def class_forest(reports: Mapping[str, DistortionReport], columns: Mapping[str, Sequence[ClassDistortion]]) -> Figure:
-    """Variance kept, a class a row, with its interval and the band of real against real.
+@dataclass(frozen=True)
+class Column:
+    """One panel of :func:`class_forest`: classes, top first, under a title, and the statistic that is drawn."""
+
+    title: str
+    entries: Sequence[ClassDistortion]
+    statistic: Statistic
+
+
+def class_forest(reports: Mapping[str, DistortionReport], columns: Sequence[Column]) -> Figure:
+    """A class a row, with its interval and the band of real against real.
 
     Args:
         reports: name to report.
-        columns: title to the classes below it, top first; at most :data:`FOREST_CLASSES` each.
+        columns: panels side by side; at most :data:`FOREST_CLASSES` classes each.
     """
     import matplotlib.pyplot as plt
 
-    rows = max(map(len, columns.values()))
+    rows = max(len(column.entries) for column in columns)
     step = 0.13 * len(reports) + 0.14
     figure, axes = plt.subplots(
-        1, len(columns), figsize=(5.2 * len(columns) + 0.6, rows * step + 1.5), sharex=True, squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
+        1, len(columns), figsize=(4.6 * len(columns) + 0.8, rows * step + 1.5), squeeze=False, layout="constrained"
+    )
     offsets = np.linspace(-0.3, 0.3, len(reports)) if len(reports) > 1 else np.zeros(1)
-    for ax, (title, entries) in zip(axes[0], columns.items(), strict=True):
-        _floors(ax, entries)
+    for ax, column in zip(axes[0], columns, strict=True):
+        _floors(ax, column)
+        shown: list[Estimate] = []
         for index, (name, report) in enumerate(reports.items()):
             colour, marker = style(index)
-            by_label = {entry.label: entry.trace_ratio for entry in report.classes}
-            ratios = [by_label[entry.label] for entry in entries]
+            found = [column.statistic.of(report[entry.label]) or Estimate(math.nan) for entry in column.entries]
+            shown += found
             ax.errorbar(
-                [float(r) for r in ratios], np.arange(len(entries)) + offsets[index],
-                xerr=arms(ratios), fmt=marker, color=colour,
+                [float(value) for value in found], np.arange(len(found)) + offsets[index],
+                xerr=arms(found), fmt=marker, color=colour,
                 markersize=4, linewidth=1, label=name,
             )  # fmt: skip
-        ax.axvline(1, color="0.5", linewidth=0.8, zorder=1)
-        ax.set_yticks(range(len(entries)), [_short(entry.name) for entry in entries], fontsize=8)
+        ax.set_xlim(_limits(ax.get_xlim(), shown))
+        if column.statistic.ideal is not None:
+            ax.axvline(column.statistic.ideal, color="0.5", linewidth=0.8, zorder=1)
+        ax.set_yticks(range(len(column.entries)), [_short(entry.name) for entry in column.entries], fontsize=8)
         ax.set_ylim(rows - 0.5, -0.5)
-        ax.set_title(title, fontsize=9)
-        ax.set_xlabel("variance kept (trace ratio)")
+        ax.set_title(column.title, fontsize=9)
+        ax.set_xlabel(column.statistic.title)
         ax.spines[["top", "right"]].set_visible(False)
     _legend(figure, axes[0, 0])
     return figure
 
 
-def _floors(ax: Axes, entries: Sequence[ClassDistortion]) -> None:
-    for place, entry in enumerate(entries):
-        floor = entry.trace_ratio.floor
+def _limits(drawn: tuple[float, float], shown: Sequence[Estimate]) -> tuple[float, float]:
+    """The axis without the few intervals that are so long that nothing else could be read: they run out of it."""
+    values = np.array([float(value) for value in shown])
+    lengths = np.array([value.half_width for value in shown])
+    known = np.isfinite(values)
+    if not known.any():
+        return drawn
+    typical = 4 * np.nanmedian(lengths) if np.isfinite(lengths).any() else 0.0
+    margin = typical + 0.1 * (values[known].max() - values[known].min())
+    return max(drawn[0], values[known].min() - margin), min(drawn[1], values[known].max() + margin)
+
+
+def _floors(ax: Axes, column: Column) -> None:
+    for place, entry in enumerate(column.entries):
+        estimate = column.statistic.of(entry)
+        floor = None if estimate is None else estimate.floor
         if floor is not None:
             ax.fill_betweenx(
                 [place - 0.42, place + 0.42], floor.lo, floor.hi, label="real against real" if not place else None,
