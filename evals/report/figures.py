@@ -1,4 +1,4 @@
-"""The pictures of a comparison: variance kept against what it costs, and class by class.
+"""The pictures of a comparison: distance and variance kept against what they cost, and class by class.
 
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; markers differ as well.
 """
@@ -31,61 +31,64 @@ def style(index: int) -> tuple[str, str]:
 def trade_off(
     reports: Mapping[str, DistortionReport], *, calls: Sequence[float] | None = None, front: Sequence[str] = ()
 ) -> Figure:
-    """Variance kept against accuracy (a classifier's, else that of nearest neighbours) and against separability.
+    """Distance from the real classes, and variance kept, against accuracy.
+
+    The accuracy is a classifier's, else that of nearest neighbours; without either it is the separability.
 
     Args:
         reports: name to report, in the order of the legend.
         calls: network calls per sample of each, shown as the marker's area.
-        front: names of the sets that no other beats on both, joined by a dashed line in the first panel.
+        front: names of the sets that no other beats on both, joined by a dashed line in the second panel.
 
     Raises:
         ValueError: the reports have neither accuracy nor separability (a single class, no classifier).
     """
     import matplotlib.pyplot as plt
 
-    panels = [panel for panel in _PANELS if _measured(reports, panel[0])]
-    if len(panels) == 3:
-        del panels[1]  # a classifier's accuracy says it better than nearest neighbours
-    if not panels:
+    judges = [panel for panel in _JUDGES if _measured(reports, panel[0])]
+    if not judges:
         raise ValueError("a trade-off needs accuracy or separability, hence at least two classes")
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(4.3 * len(panels) + 3, 4.4), sharey=True, squeeze=False, layout="constrained"
-    )
-    first = next(iter(reports.values())).pooled
-    for ax, (field, title) in zip(axes[0], panels, strict=True):
-        for index, (name, report) in enumerate(reports.items()):
+    field, title = judges[0]  # a classifier's accuracy says it better than nearest neighbours, and those than scatter
+    figure, axes = plt.subplots(1, 2, figsize=(11.6, 4.4), layout="constrained")
+    reference = getattr(next(iter(reports.values())).pooled, field + "_real")
+    for ax, (measured, right, name) in zip(axes, _DISTORTIONS, strict=True):
+        for index, (label, report) in enumerate(reports.items()):
             colour, marker = style(index)
-            ratio, place = report.pooled.trace_ratio, getattr(report.pooled, field)
-            label = name if calls is None else f"{name}  ({calls[index]:g} calls)"
+            value, place = getattr(report.pooled, measured), getattr(report.pooled, field)
+            label = label if calls is None else f"{label}  ({calls[index]:g} calls)"
             ax.errorbar(
-                place, ratio, xerr=arms([place]), yerr=arms([ratio]), color=colour, linewidth=1, zorder=2, alpha=0.7
+                place, value, xerr=arms([place]), yerr=arms([value]), color=colour, linewidth=1, zorder=2, alpha=0.7
             )
             ax.scatter(
-                place, ratio, s=70 if calls is None else 4.0 * calls[index], color=colour, marker=marker, label=label,
+                place, value, s=70 if calls is None else 4.0 * calls[index], color=colour, marker=marker, label=label,
                 edgecolor="white", linewidth=0.8, zorder=3,
             )  # fmt: skip
-        ax.axhline(1, color="0.6", linewidth=0.8, zorder=0)
-        reference = getattr(first, field + "_real")
+        ax.axhline(right, color="0.6", linewidth=0.8, zorder=0)
         if reference is not None:
             ax.axvline(reference, color="0.6", linewidth=0.8, zorder=0)
             low, high = ax.get_xlim()
             side = 1 if reference < (low + high) / 2 else -1  # towards the middle of the panel
             ax.annotate(
-                "real data", (reference, 1), textcoords="offset points", xytext=(3 * side, 3),
+                "real data", (reference, right), textcoords="offset points", xytext=(3 * side, 3),
                 ha="left" if side > 0 else "right", fontsize=8, color="0.4",
             )  # fmt: skip
+        ax.locator_params(axis="x", nbins=6)
         ax.set_xlabel(title)
+        ax.set_ylabel(name)
         ax.spines[["top", "right"]].set_visible(False)
     if len(front) > 1:
-        points = sorted((getattr(reports[n].pooled, panels[0][0]), reports[n].pooled.trace_ratio) for n in front)
-        axes[0, 0].plot(*zip(*points, strict=True), color="0.5", linewidth=1, linestyle="--", zorder=1)
-    axes[0, 0].set_ylabel("variance kept: trace ratio, mean over classes")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+        points = sorted((getattr(reports[n].pooled, field), reports[n].pooled.trace_ratio) for n in front)
+        axes[1].plot(*zip(*points, strict=True), color="0.5", linewidth=1, linestyle="--", zorder=1)
+    handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8.5, labelspacing=1.1)
     return figure
 
 
-_PANELS = (
+_DISTORTIONS = (
+    ("energy_distance", 0.0, "distance from the real classes (energy distance)"),
+    ("trace_ratio", 1.0, "variance kept: trace ratio, mean over classes"),
+)
+_JUDGES = (
     ("accuracy", "classifier accuracy"),
     ("neighbour_accuracy", "accuracy by nearest real neighbours"),
     ("separability", "separability (between / within scatter)"),

@@ -34,7 +34,8 @@ def outcome(name: str, report: DistortionReport, judge: str | None) -> str:
     if floor is None:
         parts.append(f"{number(distance, '.2f')} from the real classes")
     elif _beside(distance) > 0:
-        parts.append(f"{number(distance, '.2f')} from the real classes ({_range(floor, '.2f')})")
+        form = ".2f" if distance > 0.1 else ".3f"
+        parts.append(f"{number(distance, form)} from the real classes ({_range(floor, form)})")
     else:
         parts.append(f"not to be told from real by distance ({number(distance, '.3f')}, {_range(floor, '.3f')})")
     return f"{name}: {', '.join(parts)}: {'; '.join(_reasons(pooled))}."
