@@ -14,7 +14,7 @@ from kdist.files import write_together
 from .comparison import Comparison, compare_sets
 from .files import SCHEMA, classes_csv, results_json
 from .page import FIGURES, make_figures, make_page
-from .paired import PairedRatio, paired_ratio
+from .paired import PairedRatio, paired_distance, paired_ratio
 from .sets import MeasuredSet, open_sets
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "PairedRatio",
     "compare_sets",
     "open_sets",
+    "paired_distance",
     "paired_ratio",
     "write_report",
 ]

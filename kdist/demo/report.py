@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,21 +10,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..files import versions, write_atomically
-from ..schedules import Constant
 from .run import Outcome
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
+    from kdist.evals import Estimate
+
 __all__ = ["NOTES", "summary", "table", "write_html", "write_json", "write_picture"]
 
+ENOUGH = 0.02  # accuracy that a schedule may lack of real images, to be compared by distance
 NOTES: Mapping[str, str] = {
+    "distance": "Energy distance between the samples and the real images of a class, over the real images' mean "
+    "distance, averaged over classes: 0 only if the samples follow the real law in every respect.",
     "variance kept": "Trace of the class covariance of the samples over that of the real images, in pixel space, "
     "averaged over classes. 1 is the diversity of real data; below it, the class has shrunk. In brackets the 95 % "
     "interval.",
     "overshoot": "How far the class mean was pushed away from the mean of all images, in units of their distance. 0 "
     "is right, positive is too far.",
+    "displacement": "How far the class mean was moved in all, overshoot and sideways together, in the same units.",
     "accuracy": "Share of samples that a classifier, trained on real images, recognises as the class asked for.",
     "separability": "Between-class over within-class scatter. Above the real value the classes are more alike inside, "
     "and further apart, than real ones.",
@@ -37,39 +41,43 @@ NOTES: Mapping[str, str] = {
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """The run in a few sentences, from its own numbers, whichever way they point."""
+    """The run in a few sentences, from its own numbers, whichever way they point.
 
-    def kept(outcome: Outcome) -> float:
-        return outcome.pixels.pooled.trace_ratio
+    The schedule that is farthest from the real classes, then the closest among those that are recognised about as
+    often as real images are; another is called farther only where their paired interval says so.
+    """
+    from kdist.evals.report.sentences import closeness, outcome
 
-    def accuracy(outcome: Outcome) -> float:
-        return outcome.pixels.pooled.accuracy or 0.0
+    def distance(entry: Outcome) -> float:
+        return float(entry.pixels.pooled.energy_distance)
 
-    def distance(outcome: Outcome) -> float:
-        return abs(math.log(kept(outcome)))  # too wide is as wrong as too narrow
-
-    def words(outcome: Outcome) -> str:
-        return (
-            f"keeps {kept(outcome):.0%} of the real variance at {accuracy(outcome):.1%} accuracy, {outcome.nfe:g} calls"
-        )
-
-    real = outcomes[0].pixels.pooled.accuracy_real or 1.0
-    constants = [outcome for outcome in outcomes if isinstance(outcome.schedule, Constant)]
-    negative = [o for o in outcomes if any(o.schedule(float(s)) < 1 for s in o.example.data.sigmas(200))]
-    least = min(constants or outcomes, key=kept)
-    text = f"{least.name} {words(least)}."
-    if real < 0.99:
-        text += f" Real {least.example.noun} are recognised at {real:.1%}: above that, classes are too far apart."
-    if not negative:
+    first = outcomes[0]
+    farthest = max(outcomes, key=distance)
+    text = outcome(farthest.name, farthest.pixels, "accuracy")
+    if len(outcomes) == 1:
         return text
-    best = min(negative, key=distance)
-    text += f" {best.name}, whose scale goes below 1, {words(best)}."
-    needed = min(real, accuracy(best))  # what is above real is no merit
-    better = [o for o in constants if distance(o) <= distance(best) and accuracy(o) >= needed]
-    if better:
-        milder = min(better, key=distance)
-        return f"{text} But {milder.name} is better at both here: it {words(milder)}."
-    return f"{text} No constant scale in this comparison is better at both."
+    real, noun = first.pixels.pooled.accuracy_real or 1.0, first.example.noun
+    recognised = [entry for entry in outcomes if (entry.pixels.pooled.accuracy or 0.0) > real - ENOUGH]
+    if recognised:
+        text += f" Compared among those recognised like real {noun} ({real:.3f}, less {ENOUGH:g} at most)."
+    else:
+        recognised = list(outcomes)
+        text += f" None is recognised like real {noun} ({real:.3f}); compared among all."
+    closest = min(recognised, key=distance)
+    farther = {entry.name: _gap(closest, entry) for entry in recognised if entry is not closest}
+    return f"{text} {closeness(f'{closest.name} ({distance(closest):.3f}, {closest.nfe:g} calls)', farther)}"
+
+
+def _gap(first: Outcome, other: Outcome) -> Estimate | None:
+    """How much farther ``other`` is from the real classes, by samples from the same noise."""
+    from kdist.evals.features import Features
+    from kdist.evals.report import paired_distance
+
+    def features(images: torch.Tensor, labels: torch.Tensor) -> Features:
+        return Features(images.flatten(1).numpy(), labels.numpy(), torch.arange(len(labels)).numpy(), {})
+
+    real = features(*first.example.data.load_data("all"))
+    return paired_distance(real, features(first.samples, first.labels), features(other.samples, other.labels))
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
@@ -82,10 +90,10 @@ def table(outcomes: Sequence[Outcome]) -> Table:
         title=f"{noun} under guidance, mean over the ten classes", caption=_floor_line(outcomes), box=box.SIMPLE
     )
     result.add_column("guidance scale")
-    for column in ("variance kept", "over-\nshoot", "accu-\nracy", "separa-\nbility", "calls"):
+    for column in ("dis-\ntance", "variance kept", "over-\nshoot", "displace-\nment", "accu-\nracy", "calls"):
         result.add_column(column, justify="right", no_wrap=True, vertical="bottom")
     result.add_row(
-        f"real {noun}", "1", "0", _number(first.accuracy_real, ".3f"), f"{first.separability_real:.2f}", "",
+        f"real {noun}", "0", "1", "0", "0", _number(first.accuracy_real, ".3f"), "",
         end_section=True,
     )  # fmt: skip
     for outcome in outcomes:
@@ -93,10 +101,11 @@ def table(outcomes: Sequence[Outcome]) -> Table:
         ratio = pooled.trace_ratio
         result.add_row(
             outcome.name,
+            f"{pooled.energy_distance:.3f}",
             f"{ratio:.2f} [{ratio.lo:.2f}, {ratio.hi:.2f}]",
             f"{pooled.overshoot:+.2f}",
+            f"{pooled.displacement:.2f}",
             _number(pooled.accuracy, ".3f"),
-            f"{pooled.separability:.2f}",
             f"{outcome.nfe:g}",
         )
     return result
@@ -108,10 +117,14 @@ def _number(value: float | None, form: str) -> str:
 
 def _floor_line(outcomes: Sequence[Outcome]) -> str:
     """What no schedule can be told from, in one line."""
-    floor = outcomes[0].pixels.pooled.trace_ratio.floor
-    if floor is None:
+    pooled = outcomes[0].pixels.pooled
+    distance, ratio = pooled.energy_distance.floor, pooled.trace_ratio.floor
+    if distance is None or ratio is None:
         return ""
-    return f"floor: real against real at the same size gives variance {floor:.2f} [{floor.lo:.2f}, {floor.hi:.2f}]"
+    return (
+        f"floor: real against real at the same size gives distance {distance.lo:.3f} to {distance.hi:.3f}, "
+        f"variance {ratio.lo:.2f} to {ratio.hi:.2f}"
+    )
 
 
 def write_json(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, Any]) -> None:
