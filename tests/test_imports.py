@@ -40,8 +40,6 @@ ALLOWED = {
     ("kdist.public", "kdist.tuning.generator"): "the same: a function that its module is named after",
     ("kdist.evals.features.simple", "kdist.digits.classifier"): "the extractor 'digits' is the shipped classifier",
     ("kdist.evals.report.comparison", "kdist.digits.classifier"): "predictions of that extractor's features",
-    ("kdist.public", "kdist.tuning"): "kdist.tune is a public name; what it needs is imported when it runs",
-    ("kdist.public", "kdist.tuning.generator"): "the same",
 }
 
 
