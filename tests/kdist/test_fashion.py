@@ -144,8 +144,8 @@ def test_one_line_guides_it(model):
 def test_unguided_samples_are_recognised(unguided):
     samples, labels = unguided
     guess = fashion.load_classifier()(samples).argmax(1)
-    # 300 samples: standard error 0.02 at 0.88; docs/fashion.md has what was measured on more
-    assert (guess == labels).float().mean() > 0.7
+    # 300 samples: standard error 0.02 at 0.83, which 1000 samples gave (docs/fashion.md)
+    assert (guess == labels).float().mean() > 0.75
 
 
 def test_unguided_samples_have_the_real_variance(unguided):
