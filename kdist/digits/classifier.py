@@ -1,7 +1,7 @@
 """A small classifier of 8x8 handwritten digits: the judge that needs no download.
 
 Images are (N, 1, 8, 8) float in [-1, 1] (scikit-learn's 0..16 grey values as ``x / 8 - 1``); features are the 64
-numbers that the last linear layer reads. The shipped weights were trained by ``scripts/training/digits_classifier.py``
+numbers that the last linear layer reads. The shipped weights were trained by ``scripts/training/classifier.py``
 on 80 % of scikit-learn's digits; a second, linear head that had to redraw the image kept what varies *within* a
 class in the features (a plain classifier discards it, and with it the diversity that is to be measured).
 """
@@ -47,4 +47,4 @@ def load_digits_classifier(
         FileNotFoundError: no file at ``path``.
         ValueError: the file is no whole safetensors file of this network.
     """
-    return with_weights(DigitsClassifier(), path, script="scripts/training/digits_classifier.py").to(device)
+    return with_weights(DigitsClassifier(), path, script="scripts/training/classifier.py").to(device)

@@ -1,7 +1,7 @@
 """A small classifier of Fashion-MNIST images: the judge of samples, whose accuracy on real images is the target line.
 
 Images are (N, 1, 28, 28) float in [-1, 1]; features are the 64 numbers that the last linear layer reads. The shipped
-weights were trained by ``scripts/training/fashion_classifier.py`` on the 60 000 training images; a second, linear head
+weights were trained by ``scripts/training/classifier.py`` on the 60 000 training images; a second, linear head
 that had to redraw the image kept what varies *within* a class in the features.
 """
 
@@ -47,4 +47,4 @@ def load_classifier(path: str | Path = CLASSIFIER_PATH, *, device: str | torch.d
         FileNotFoundError: no file at ``path``.
         ValueError: the file is no whole safetensors file of this network.
     """
-    return with_weights(FashionClassifier(), path, script="scripts/training/fashion_classifier.py").to(device)
+    return with_weights(FashionClassifier(), path, script="scripts/training/classifier.py").to(device)
