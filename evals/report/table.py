@@ -59,7 +59,7 @@ def comparison_table(comparison: Comparison) -> Table:
         "dis-\ntance",
         "variance\nkept [95 %]",
         "over-\nshoot",
-        "displace-\nment",
+        "dis-\nplaced",
         "classes\nshrunk",
         "cover-\nage",
         heading,

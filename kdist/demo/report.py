@@ -90,7 +90,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
         title=f"{noun} under guidance, mean over the ten classes", caption=_floor_line(outcomes), box=box.SIMPLE
     )
     result.add_column("guidance scale")
-    for column in ("dis-\ntance", "variance kept", "over-\nshoot", "displace-\nment", "accu-\nracy", "calls"):
+    for column in ("dis-\ntance", "variance kept", "over-\nshoot", "dis-\nplaced", "accu-\nracy", "calls"):
         result.add_column(column, justify="right", no_wrap=True, vertical="bottom")
     result.add_row(
         f"real {noun}", "0", "1", "0", "0", _number(first.accuracy_real, ".3f"), "",
