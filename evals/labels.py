@@ -57,7 +57,7 @@ def class_labels(
 
     Args:
         name: what to call the argument in messages.
-        labels: as for :func:`as_labels`; names are numbered in sorted order.
+        labels: Labels as for :func:`as_labels`; names are numbered in sorted order.
         count: N.
         classes: names of the numbers, as a mapping or in order; None calls them by their numbers.
 

@@ -97,7 +97,10 @@ class ComposedDenoiser(GuidedDenoiser):
     ``schedule.nfe`` counts one condition. Skipping works as ever, row by row.
 
     Args:
-        model, schedule, uncond, options: see :func:`kdist.guide`.
+        model: The denoiser, as in :func:`kdist.guide`.
+        schedule: A schedule or a constant scale, as there.
+        uncond: The conditions of the unconditional pass, as there.
+        options: The other options of :func:`kdist.guide`.
         weights: one for each condition, of sum 1.
         key: the condition in ``extra_args``, a sequence as long as ``weights``.
 

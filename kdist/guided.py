@@ -84,7 +84,7 @@ class GuidedDenoiser(Wrapper):
         """Record what guidance does in every call made inside the ``with`` block; results stay the same.
 
         Args:
-            options: see :class:`kdist.trace.Trace`, e.g. ``log_volume=True``.
+            options: Options of :class:`kdist.trace.Trace`, e.g. ``log_volume=True``.
         """
         trace = Trace(**options)
         self._traces.append(trace)
@@ -323,7 +323,7 @@ class CFGDenoiser(GuidedDenoiser):
 
     Args:
         model: a denoiser that takes its condition as the keyword argument ``key``.
-        schedule: see :func:`guide`; None for the classic behaviour.
+        schedule: A schedule or a scale, as for :func:`guide`. None keeps the classic behaviour.
         key: name of the condition; k-diffusion's Stable Diffusion wrappers call it ``cond``.
         options: ``rule``, ``batched``, ``check_finite`` as in :func:`guide`.
     """
@@ -353,7 +353,8 @@ class CFGDenoiser(GuidedDenoiser):
         Args:
             x: (N, ...) noisy samples.
             sigma: (N,) noise levels.
-            uncond, cond: the conditions, tensors (N, ...) or nested dicts and lists of them.
+            uncond: the condition of the unconditional pass, a tensor (N, ...) or nested dicts and lists of them.
+            cond: the condition of the conditional pass, of the same form.
             cond_scale: k-diffusion's guidance scale: a number, or one per row (a tensor of N numbers, any shape).
             extra_args: passed to both passes.
 

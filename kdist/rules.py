@@ -192,7 +192,7 @@ def thresholded(
     left out.
 
     Args:
-        quantile: of the absolute values, in [0, 1], linear between them.
+        quantile: Which quantile of the absolute values, in [0, 1]; linear between them.
         limit: largest absolute value of the data, above 0.
         rule: makes the guided prediction.
     """

@@ -50,7 +50,7 @@ class Trace:
         information: compare the two predictions too, at the price of one more unconditional pass per call.
         probes: random directions per call for that (Hutchinson's estimator: unbiased, its spread falls as
             ``1 / sqrt(probes)``).
-        seed: of the directions. The sampler's random numbers are not touched.
+        seed: Seed of the directions. The sampler's random numbers are not touched.
     """
 
     def __init__(self, *, log_volume: bool = False, information: bool = False, probes: int = 1, seed: int = 0) -> None:
@@ -165,8 +165,11 @@ class Trace:
         """Add one call; the guided model does this.
 
         Args:
-            x, denoised, cond: (N, ...) samples, guided and conditional prediction.
-            sigma, scale: (N,) noise levels and scales.
+            x: (N, ...) noisy samples.
+            sigma: (N,) noise levels.
+            scale: (N,) scales.
+            denoised: (N, ...) guided prediction.
+            cond: (N, ...) conditional prediction.
             predict: gives ``(denoised, cond)`` at other samples.
             uncond: gives the unconditional prediction, (N, ...).
         """

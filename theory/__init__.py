@@ -1,37 +1,78 @@
 """kdist.theory: what a guidance schedule does to each class, before a sample is drawn (float64 throughout)."""
 
-from .designs import DesignMismatch as DesignMismatch
-from .designs import InfeasibleDesign as InfeasibleDesign
-from .designs import MixtureDesign as MixtureDesign
-from .designs import VerifiedDesign as VerifiedDesign
-from .designs import design as design
-from .designs import design_on_mixture as design_on_mixture
-from .designs import verify_design as verify_design
-from .gaussian import Distortion as Distortion
-from .gaussian import FullGaussianPair as FullGaussianPair
-from .gaussian import FullMoments as FullMoments
-from .gaussian import GaussianPair as GaussianPair
-from .gaussian import GuidanceWidensWarning as GuidanceWidensWarning
-from .gaussian import Moments as Moments
-from .gaussian import SolverShare as SolverShare
-from .gaussian import affine_denoiser as affine_denoiser
-from .gaussian import compare as compare
-from .gaussian import distortion as distortion
-from .gaussian import moments as moments
-from .gaussian import solver_moments as solver_moments
-from .gaussian import solver_noise as solver_noise
-from .gaussian import solver_share as solver_share
-from .many_classes import MeanField as MeanField
-from .many_classes import PhaseDiagram as PhaseDiagram
-from .many_classes import critical_alpha as critical_alpha
-from .many_classes import guided_critical_alpha as guided_critical_alpha
-from .many_classes import mean_field as mean_field
-from .many_classes import phase_diagram as phase_diagram
-from .many_classes import potential as potential
-from .many_classes import switch_variance as switch_variance
-from .mean_shift import overshoot as overshoot
-from .mixture import GaussianMixtureDenoiser as GaussianMixtureDenoiser
-from .response import BeyondProbesWarning as BeyondProbesWarning
-from .response import EarlyNegativeWarning as EarlyNegativeWarning
-from .response import PredictedResponse as PredictedResponse
-from .response import Response as Response
+from .designs import (
+    DesignMismatch,
+    InfeasibleDesign,
+    MixtureDesign,
+    VerifiedDesign,
+    design,
+    design_on_mixture,
+    verify_design,
+)
+from .gaussian import (
+    Distortion,
+    FullGaussianPair,
+    FullMoments,
+    GaussianPair,
+    GuidanceWidensWarning,
+    Moments,
+    SolverShare,
+    affine_denoiser,
+    compare,
+    distortion,
+    moments,
+    solver_moments,
+    solver_noise,
+    solver_share,
+)
+from .many_classes import (
+    MeanField,
+    PhaseDiagram,
+    critical_alpha,
+    guided_critical_alpha,
+    mean_field,
+    phase_diagram,
+    potential,
+    switch_variance,
+)
+from .mean_shift import overshoot
+from .mixture import GaussianMixtureDenoiser
+from .response import BeyondProbesWarning, EarlyNegativeWarning, PredictedResponse, Response
+
+__all__ = [
+    "BeyondProbesWarning",
+    "DesignMismatch",
+    "Distortion",
+    "EarlyNegativeWarning",
+    "FullGaussianPair",
+    "FullMoments",
+    "GaussianMixtureDenoiser",
+    "GaussianPair",
+    "GuidanceWidensWarning",
+    "InfeasibleDesign",
+    "MeanField",
+    "MixtureDesign",
+    "Moments",
+    "PhaseDiagram",
+    "PredictedResponse",
+    "Response",
+    "SolverShare",
+    "VerifiedDesign",
+    "affine_denoiser",
+    "compare",
+    "critical_alpha",
+    "design",
+    "design_on_mixture",
+    "distortion",
+    "guided_critical_alpha",
+    "mean_field",
+    "moments",
+    "overshoot",
+    "phase_diagram",
+    "potential",
+    "solver_moments",
+    "solver_noise",
+    "solver_share",
+    "switch_variance",
+    "verify_design",
+]

@@ -21,7 +21,9 @@ def overshoot(mean: Vectors, class_mean: Vectors, centre: Vectors) -> Vectors:
     unbiased. nan where class mean and centre are the same point.
 
     Args:
-        mean, class_mean, centre: (..., d) arrays or tensors that broadcast.
+        mean: (..., d) array or tensor; it broadcasts with the others.
+        class_mean: (..., d) the undistorted mean of the class.
+        centre: (..., d) the point from which overshoot is measured.
 
     Returns:
         (...).

@@ -37,7 +37,7 @@ class GaussianMixtureDenoiser(nn.Module):
         weights: (M,) positive weights, normalised here; None makes all equal.
         labels: (M,) the class of each component, ``0..K-1``, none empty; None makes each component a class. Components
             are kept sorted by class.
-        dtype: of the stored parameters and of all arithmetic; float32 halves memory and time for many components.
+        dtype: Type of the stored parameters and of all arithmetic; float32 halves memory and time for many components.
         chunk_elements: how many numbers one intermediate array may hold; what fits a processor's cache is fastest.
 
     Attributes:

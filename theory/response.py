@@ -139,16 +139,17 @@ class Response:
             start: (N, ...) noise that every run starts from, of standard deviation ``sigmas[0]``; N / K of 20 or more.
             class_cond: (N,) classes, at least four samples of each.
             sigmas: (steps + 1,) noise levels, as for the runs that will be predicted.
-            uncond, weak_model: the second prediction, as for :func:`kdist.guide`.
+            uncond: Conditions of the second prediction, as for :func:`kdist.guide`.
+            weak_model: The network of the second prediction, as for :func:`kdist.guide`.
             solver: name or function; its random numbers are the same in every run.
             probes: number of runs besides that at scale 1.
-            bands: of noise levels, each with a scale of its own in a probe, cut so that each matters the same.
+            bands: Number of bands of noise levels. A probe gives each a scale of its own; they matter alike.
             scales: (lowest, highest) of the probes; schedules between them are predicted without extrapolation.
             class_means: (K, ...) true class means in the order of the sorted labels, from which overshoot is measured;
                 None takes those of the run at scale 1.
             centre: (...) the point that overshoot points away from; None takes the average of ``class_means``.
             batch: rows in one run of the solver.
-            seed: of the probes' scales and of the solver's noise.
+            seed: Seed of the probes' scales and of the solver's noise.
             on_run: called with (runs done, runs in all), for progress bars.
             solver_options: the solver's own.
 
@@ -283,7 +284,7 @@ def probe_schedules(
         importance: (C,) of these; every band gets about the same share.
         bands: how many, no more than there are levels.
         scales: lowest and highest.
-        seed: of the scrambling.
+        seed: Seed of the scrambling.
     """
     from scipy.stats import qmc
 

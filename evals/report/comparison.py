@@ -33,7 +33,7 @@ class Comparison:
         fakes: the generated sets, in the order of the command line.
         reports: what :func:`~kdist.evals.measure` found, by the name of the set.
         against_first: variance of each further set over that of the first, by name; None where pairs are missing.
-        farther: by how much each other set is farther from the real classes than :attr:`closest`, paired, by name.
+        farther: How much farther each other set is from the real classes than :attr:`closest`, paired, by name.
         warnings: what a reader must know, for all sets together.
         settings: options that decided the numbers.
     """

@@ -64,7 +64,7 @@ def make_page(comparison: Comparison, pictures: dict[str, bytes], command: str) 
 
     Args:
         comparison: what was measured.
-        pictures: of :func:`make_figures`.
+        pictures: What :func:`make_figures` gave.
         command: that repeats it.
     """
     reports, ranked = comparison.reports, comparison.ranked()

@@ -60,7 +60,7 @@ def paired_ratio(first: Features, other: Features, *, confidence: float = 0.95) 
     Args:
         first: (N, d) features; rows are paired by ``index`` and label.
         other: (M, d) features by the same extractor.
-        confidence: of the intervals.
+        confidence: Confidence of the intervals, in (0, 1).
 
     Raises:
         ValueError: features of different length.
@@ -101,7 +101,7 @@ def paired_distance(real: Features, first: Features, other: Features, *, confide
     Args:
         real: (K, d) features of the real samples.
         first, other: (N, d) and (M, d) features by the same extractor; rows are paired by ``index`` and label.
-        confidence: of the interval.
+        confidence: Confidence of the interval, in (0, 1).
 
     Returns:
         Mean over classes of the difference, each in units of its real samples' mean distance; None if a class has

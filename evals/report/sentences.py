@@ -21,7 +21,7 @@ def outcome(name: str, report: DistortionReport, judge: str | None) -> str:
     """One generated set: how recognisable, how far from the real classes, and in what the distance lies.
 
     Args:
-        name: of the set.
+        name: Name of the set.
         report: what was measured.
         judge: ``accuracy`` or ``neighbour_accuracy``, whichever all sets have; None for neither.
     """
@@ -46,7 +46,7 @@ def closeness(closest: str, farther: Mapping[str, Estimate | None]) -> str:
 
     Args:
         closest: the set with the smallest mean energy distance.
-        farther: by how much each other set is farther than it, paired; None where there are no pairs.
+        farther: How much farther each other set is than it, paired; None where there are no pairs.
     """
     told = {name: gap for name, gap in farther.items() if gap is not None and gap.lo > 0}
     alike = [name for name, gap in farther.items() if gap is not None and not gap.lo > 0]

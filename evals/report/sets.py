@@ -63,7 +63,7 @@ def open_sets(
     Args:
         real: path of the real set.
         fakes: paths of the generated sets.
-        names: of the generated sets; default the file and folder names.
+        names: Names of the generated sets; by default the file and folder names.
         extractor, weights, allow_unknown_weights, device: for images, see :func:`build_extractor`.
         value_range: what black and white are, for npz files of float images.
         cache: folder for the features of images; default the user's cache folder.

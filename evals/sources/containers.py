@@ -31,7 +31,7 @@ class Container:
         description: the path, in words.
         files: name to a function that gives its bytes.
         folders: every folder, empty ones included (where a zip says so).
-        own_name: of the folder that a zip archive of this name was made from; None for a folder.
+        own_name: Name of the folder that a zip archive of this name was made from; None for a folder.
     """
 
     description: str

@@ -222,9 +222,9 @@ def sample_from_seeds(
 
     Args:
         model, sampler, sigmas, extra_args, device: as in :class:`SamplerSource`.
-        shape: of one sample.
+        shape: Shape of one sample.
         seeds: N ints.
-        options: of the sampler.
+        options: The sampler's own options.
 
     Returns:
         (N, *shape) samples.

@@ -33,7 +33,8 @@ class EDMDenoiser(nn.Module):
         guided = kdist.guide(denoiser, schedule, weak_model=EDMDenoiser(other_net))
 
     Args:
-        net: with ``label_dim`` and, where it has them, ``sigma_min``, ``sigma_max``, ``round_sigma``, ``img_channels``.
+        net: Network with ``label_dim``. Its ``sigma_min``, ``sigma_max``, ``round_sigma`` and ``img_channels`` are used
+            where it has them.
         options: further keyword arguments of every call (``force_fp32=True``, ``augment_labels=...``).
 
     Raises:

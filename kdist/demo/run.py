@@ -79,10 +79,10 @@ def run_demo(
         data: ``digits`` or ``fashion``.
         per_class: samples of each class, at least 2.
         solver: a name in :data:`kdist.solvers.SOLVERS`.
-        steps: of the solver, on the Karras grid of the data's ``sigmas``.
-        seed: of the noise.
+        steps: Number of the solver's steps, on the Karras grid of the data's ``sigmas``.
+        seed: Seed of the noise.
         device: where the networks run.
-        resamples: for floors and p-values, see :func:`kdist.evals.measure`.
+        resamples: Number of resamples for floors and p-values, see :func:`kdist.evals.measure`.
         progress: called with (schedule's name, network evaluations per sample since the last call).
 
     Raises:

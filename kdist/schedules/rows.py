@@ -76,9 +76,9 @@ class PerClass(_ByRow):
     """A schedule for each class: ``PerClass({0: 4.0, 7: NegativeWindow(...)}, default=2.0)``.
 
     Args:
-        schedules: from class number to schedule (or number, a constant scale); kept as sorted pairs.
+        schedules: A mapping from class number to schedule (or number, a constant scale); kept as sorted pairs.
         key: the condition that holds the class numbers, (N,) integers in ``extra_args``.
-        default: for classes that are not listed; None makes them an error.
+        default: The schedule of classes that are not listed; None makes them an error.
 
     Classes without a schedule are found on the CPU, and on an accelerator where scales are read to skip passes
     anyway; elsewhere such rows become NaN, as looking would cost a synchronisation per call.

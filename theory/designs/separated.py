@@ -39,7 +39,7 @@ class MixtureDesign:
     Attributes:
         schedule: the design.
         trace_ratio: total variance of a class over the real one.
-        overshoot: of the class means, away from the mean of everything, in units of their distance.
+        overshoot: How far class means lie away from the mean of everything, in units of their distance.
         accuracy: share of the mixture's own samples that are most likely in their class.
         accuracy_unguided: the same at scale 1.
     """
@@ -83,11 +83,12 @@ def design_on_mixture(
         unguided: (trace ratio, overshoot) of your network at scale 1 with this solver, as ``kdist measure`` gives
             them; (1, 0) for a perfect one.
         solver: a k-diffusion solver without noise of its own.
-        scales, early: candidates for ``scale`` and ``early``.
+        scales: Candidates for ``scale``.
+        early: Candidates for ``early``.
         switches: candidates for ``sigma_switch``; None: parts of the median distance of a class mean to the next.
         accuracy_loss: how much lower than without guidance the accuracy among the mixture's samples may be.
         per_class: samples of each class for every candidate.
-        seed: of the noise, the same for all candidates.
+        seed: Seed of the noise, which is the same for all candidates.
         on_run: called with (candidates done, candidates).
 
     Raises:

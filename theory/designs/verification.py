@@ -55,12 +55,13 @@ def verify_design(
     """Hold a guided run of the network against what ``design`` promised.
 
     Args:
-        design: as :func:`kdist.theory.design_on_mixture` gave it.
+        design: The design, as :func:`kdist.theory.design_on_mixture` gave it.
         samples: (N, ...) the network's samples under ``design.schedule``, 20 of each class or more.
         labels: (N,) their classes, every one of ``real_labels``.
-        real, real_labels: (M, ...) and (M,) the data that the design was made from.
-        tolerance: by how much the log trace ratio and the overshoot may miss, beside two standard errors.
-        seed: of the resampling.
+        real: (M, ...) the data that the design was made from.
+        real_labels: (M,) their classes.
+        tolerance: Largest miss of log trace ratio and overshoot that passes, beside two standard errors.
+        seed: Seed of the resampling.
 
     Raises:
         DesignMismatch: they miss by more.

@@ -79,7 +79,8 @@ def solver_moments(
         method: ``impulse`` is exact. ``monte_carlo`` draws samples, for what is not affine (``dpm_adaptive``, whose
             steps depend on the samples; they are then shared by a batch) or hides its noise (``s_churn``). Its
             standard errors are ``sqrt(var / samples)`` for the mean and ``var * sqrt(2 / samples)`` for the variance.
-        samples, seed: of the Monte Carlo run.
+        samples: Number of samples of the Monte Carlo run.
+        seed: Seed of the Monte Carlo run.
         solver_options: the solver's own (``eta``, ``s_noise``, ...).
 
     Noise over overlapping intervals of sigma (``dpmpp_sde`` draws it twice per step) is taken as increments of one
@@ -231,7 +232,8 @@ class SolverShare:
     """A class's variance ratio split into what guidance does and what the solver adds.
 
     Args:
-        solver, steps: the run.
+        solver: Name of the run's solver.
+        steps: Number of its steps.
         total: distortion at these finite steps.
         exact: distortion at infinitely many steps of the same noise: guidance's part.
         unguided: the same run at scale 1: what the solver does without guidance.
@@ -269,7 +271,9 @@ def solver_share(
 
     Args:
         noise: ``lam`` of the exact run; None takes the solver's (:func:`solver_noise`).
-        The rest as for :func:`solver_moments`.
+        solver_options: The solver's own (``eta``, ``s_noise``, ...).
+
+    The other arguments are those of :func:`solver_moments`.
 
     Raises:
         ValueError: as :func:`solver_moments`, or a schedule undefined in between the solver's noise levels.

@@ -41,8 +41,10 @@ class FullGaussianPair(Pair):
     """A class and the whole it belongs to, Gaussian both, with any covariances.
 
     Args:
-        cond_mean, uncond_mean: (d,).
-        cond_cov, uncond_cov: (d, d) symmetric, positive definite.
+        cond_mean: (d,) mean of the class.
+        cond_cov: (d, d) covariance of the class, symmetric, positive definite.
+        uncond_mean: (d,) mean of the whole.
+        uncond_cov: (d, d) covariance of the whole, symmetric, positive definite.
 
     :func:`kdist.theory.moments` then gives :class:`FullMoments`, to about 1e-8, at the cost of some thousand products
     of (d, d) matrices.

@@ -84,8 +84,10 @@ class GaussianPair(Pair):
     """A class and the whole it belongs to, Gaussian both, with covariances that share their eigenvectors.
 
     Args:
-        cond_mean, cond_var: (d,) mean and variance of the class per direction.
-        uncond_mean, uncond_var: (d,) the same of the whole. A number stands for all directions.
+        cond_mean: (d,) mean of the class per direction. Here and below a number stands for all directions.
+        cond_var: (d,) variance of the class per direction.
+        uncond_mean: (d,) mean of the whole.
+        uncond_var: (d,) variance of the whole.
         basis: (d, D) rows that take centred features to these directions, where the pair came from data.
 
     Warns:

@@ -22,7 +22,8 @@ class Distortion(Moments):
     """Guided moments beside the class's own.
 
     Args:
-        mean, var: (d,) guided moments per direction.
+        mean: (d,) guided mean per direction.
+        var: (d,) guided variance per direction.
         overshoot: shift of the mean along (class mean - global mean), in units of that distance; nan where the two
             means are equal.
         mean_shift: Euclidean distance of guided and class mean, in the data's units.

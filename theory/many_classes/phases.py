@@ -70,7 +70,8 @@ class PhaseDiagram:
     """What guidance leaves in the data, over (alpha, scale). Arrays are (number of alphas, number of scales).
 
     Args:
-        alphas, scales: the axes.
+        alphas: The axis of class numbers.
+        scales: The axis of guidance scales.
         overlap: final ``m``; 1 is undistorted.
         variance_ratio: final ``q / c``; 1 is undistorted.
         switch_sigma: where the own class takes over, nan where it never does.
@@ -191,7 +192,11 @@ def phase_diagram(
         alphas: (A,) each as in :func:`mean_field`.
         scales: (S,) guidance scales.
         family: the schedule of a scale; the default is the constant one, ``some_schedule.with_scale`` any other.
-        within_var, sigma_max, sigma_min, noise, start_overlap: as in :func:`mean_field`.
+        within_var: Variance of a class per direction, as in :func:`mean_field`.
+        sigma_max: Noise level of the start, as there.
+        sigma_min: Noise level of the end, as there.
+        noise: 0 for the ODE, 1 for the reverse SDE, as there.
+        start_overlap: Overlap at the start, as there.
     """
     rows, columns = np.array(alphas, dtype=np.float64), np.array(scales, dtype=np.float64)
     if rows.ndim != 1 or columns.ndim != 1 or not rows.size or not columns.size:

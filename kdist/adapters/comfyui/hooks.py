@@ -44,7 +44,7 @@ def apply_schedule(
         model: also one that has been here before: the last schedule holds.
         schedule: a :class:`kdist.Schedule`, or one in other terms than sigma that is placed on the levels of each run,
             ``schedule.on(sigmas)``.
-        rule: see :mod:`kdist.rules`; None leaves the combination to ComfyUI and to nodes that change it.
+        rule: A rule of :mod:`kdist.rules`; None leaves the combination to ComfyUI and to nodes that change it.
         weak_model: a ``ModelPatcher`` that predicts instead of the negative prompt, from the positive one
             (autoguidance, arXiv 2406.02507).
 

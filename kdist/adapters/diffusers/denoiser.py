@@ -190,7 +190,8 @@ def encode_prompts(
         negative_prompt: the text of the unconditional pass, or N of them. None is plain guidance: the empty text, or
             zeros for pipelines that say so (SDXL's ``force_zeros_for_empty_prompt``); ``""`` is the empty text.
         zeros: True makes the unconditional embeddings zeros, False the text's; None is the pipeline's way.
-        height, width: image size in pixels (SDXL is told it); None is the pipeline's native size.
+        height: image height in pixels (SDXL is told it); None is the pipeline's native size.
+        width: image width in pixels, likewise.
 
     Returns:
         ``(cond, uncond)``: ``extra_args`` for the sampler and ``uncond`` for :func:`kdist.guide`, both with N rows.

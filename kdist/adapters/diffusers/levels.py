@@ -46,7 +46,7 @@ def scheduler_sigmas(scheduler: Any, steps: int) -> torch.Tensor:
 
     Args:
         scheduler: any diffusers scheduler with ``timesteps``.
-        steps: as for ``set_timesteps``.
+        steps: Number of steps, as for ``set_timesteps``.
     """
     scheduler = copy.deepcopy(scheduler)
     scheduler.set_timesteps(steps)

@@ -1,0 +1,58 @@
+"""The site builds strictly: no dead link, no docstring that the reference cannot read, formulas as LaTeX."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+pytest.importorskip("mkdocs", reason="needs the docs extra")
+pytest.importorskip("mkdocstrings", reason="needs the docs extra")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_every_page_is_built_and_in_the_navigation(site):
+    named = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    assert named == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    for page in named:
+        path = site / page.removesuffix(".md") / "index.html"
+        assert (site / "index.html" if page == "index.md" else path).is_file(), page
+
+
+@pytest.mark.parametrize(("page", "names"), [("kdist", "guide"), ("theory", "GaussianPair"), ("evals", "measure")])
+def test_the_reference_shows_public_names(site, page, names):
+    html = (site / "api" / page / "index.html").read_text()
+    assert re.search(rf'id="kdist\.(?:\w+\.)*{names}"', html)
+
+
+def test_theory_page_shows_every_public_name(site):
+    import kdist.theory
+
+    html = (site / "api" / "theory" / "index.html").read_text()
+    assert [name for name in kdist.theory.__all__ if f'id="kdist.theory.{name}"' not in html] == []
+
+
+def test_formulas_reach_the_page_as_latex(site):
+    html = (site / "theory" / "index.html").read_text()
+    assert html.count('class="arithmatex"') > 15
+    for number in range(1, 13):
+        assert rf"\tag{{{number}}}" in html
+
+
+def test_nothing_is_loaded_from_elsewhere(site):
+    loaded = re.compile(r'<(?:script[^>]*\ssrc|link[^>]*rel="stylesheet"[^>]*\shref|img[^>]*\ssrc)="(https?:)?//')
+    assert [page for page in site.rglob("*.html") if loaded.search(page.read_text())] == []
