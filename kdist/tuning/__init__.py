@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .generator import ModelGenerator, generator
+from .generators import ModelGenerator, generator
 
 if TYPE_CHECKING:
     import torch

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from .scores import Value
 
+FEWEST = 1e-3  # share of errors, below which accuracies are not told apart
+
 __all__ = ["Bound", "make_bounds", "straight", "straight_limit"]
 
 
@@ -50,13 +52,14 @@ def make_bounds(limits: Mapping[str, float | None]) -> list[Bound]:
 def straight(name: str, value: Value, samples: int, scale: float) -> tuple[float, float]:
     """A measured statistic and its error where they can be modelled as Gaussian.
 
-    Distances by ``asinh(value / scale)``, linear where noise rules and logarithmic above. Shares as they are, unbiased
-    however few the samples; their variance is at least ``scale`` for one sample, or a lucky block of only right ones
-    would count as certain.
+    Distances by ``asinh(value / scale)``, linear where noise rules and logarithmic above. Accuracy by ``-log`` of
+    the share of errors, which falls in proportion to guidance; ``scale`` is the share that is expected, about which
+    the count of errors is linearised (iterated, that is Poisson regression): the measured share of a block itself would
+    call lucky blocks certain, and so believe the lucky.
     """
     if name == "accuracy":
-        share = value.value
-        return share, math.sqrt(max(share * (1 - share), scale) / samples)
+        wrong = 1 - value.value
+        return -math.log(scale) - (wrong - scale) / scale, 1 / math.sqrt(samples * scale)
     if name in ("distance", "displacement"):
         x = value.value / scale
         return math.asinh(x), value.error / scale / math.sqrt(1 + x * x)
@@ -65,4 +68,6 @@ def straight(name: str, value: Value, samples: int, scale: float) -> tuple[float
 
 def straight_limit(name: str, limit: float, scale: float) -> float:
     """A bound's limit on the same scale."""
+    if name == "accuracy":
+        return -math.log(max(1 - limit, FEWEST))
     return math.asinh(limit**2 / scale) if name == "displacement" else limit

@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 
 from ..schedules import Schedule
-from .bounds import Bound, straight, straight_limit
+from .bounds import FEWEST, Bound, straight, straight_limit
 from .records import Candidate, identity
 from .space import Draw, Space
-from .surrogate import Surrogate
+from .surrogate import FIRST_THETA, Surrogate
 
 __all__ = ["Race", "Standing"]
 
 _POOL = 160  # new schedules to choose among
-_CONFIDENT = 0.7  # that the bounds hold, of the schedule that is named best
+_ROUNDS = 4  # of Poisson regression, each from the last one's expectation
+_CONFIDENT = 0.5  # that the bounds hold, of the schedule that is named best
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Race:
         self._start = dict(thetas or {})
         self.bounds = [bound for bound in bounds if bound.name != "calls_per_sample"]
         self._most_calls = min((b.limit for b in bounds if b.name == "calls_per_sample"), default=np.inf)
-        self.scale = _scale(self.candidates, self.bounds)
+        self.scale = _scale(self.candidates)
         self._lens = _lens(space.importance())
         self._points = np.array([self._point(c.schedule, c.choices) for c in self.candidates])
         names = ["distance", *dict.fromkeys(bound.name for bound in self.bounds)]
@@ -74,15 +75,23 @@ class Race:
 
     def _fit(self, name: str) -> Surrogate:
         rows = [(n, block) for n, c in enumerate(self.candidates) for block in c.blocks]
-        samples = [len(self.candidates[n].blocks[block]["own"]) for n, block in rows]
-        measured = [
-            straight(name, self.candidates[n].of_block(block)[name], count, self.scale[name])
-            for (n, block), count in zip(rows, samples, strict=True)
-        ]
-        y, errors = np.array(measured).T
         number, block = [row[0] for row in rows], [row[1] for row in rows]
-        theta = self._start.get(name)
-        return Surrogate(self._points[number], number, block, y, errors, paired=self._paired, theta=theta)
+        samples = [len(self.candidates[n].blocks[k]["own"]) for n, k in rows]
+        found = [self.candidates[n].of_block(k)[name] for n, k in rows]
+
+        def fit(scales: np.ndarray, theta: np.ndarray | None) -> Surrogate:
+            y, errors = np.array(list(map(straight, [name] * len(rows), found, samples, scales[number]))).T
+            points = self._points[number]
+            return Surrogate(points, number, block, y, errors, paired=self._paired, theta=theta)
+
+        scales, theta = np.full(len(self.candidates), self.scale[name]), self._start.get(name)
+        if name == "accuracy":  # the expected shares of errors, from what the neighbours say too
+            for _ in range(_ROUNDS):
+                mean, _ = fit(scales, FIRST_THETA if theta is None else theta).posterior(
+                    self._points, np.arange(len(self.candidates))
+                )
+                scales = np.clip(np.exp(-mean), FEWEST, 0.9)
+        return fit(scales, theta)
 
     def _point(self, schedule: Schedule, choices: Mapping[str, Any]) -> np.ndarray:
         """A schedule as a vector: distances are differences of guidance where guidance does something."""
@@ -161,16 +170,13 @@ class Race:
         return list(found.values())
 
 
-def _scale(candidates: Sequence[Candidate], bounds: Sequence[Bound]) -> dict[str, float]:
-    """Where a distance turns from linear to logarithmic, three times the noise of one block; and the variance that one
-    sample's share has at its bound."""
+def _scale(candidates: Sequence[Candidate]) -> dict[str, float]:
+    """Where a distance turns from linear to logarithmic, three times the noise of one block; and the share of errors
+    over all candidates."""
     measured = [c.of_block(block) for c in candidates for block in c.blocks]
     scale = {name: max(3 * float(np.median([m[name].error for m in measured])), 1e-9) for name in measured[0]}
     if "accuracy" in scale:
-        limit = next(
-            (b.limit for b in bounds if b.name == "accuracy"), np.mean([m["accuracy"].value for m in measured])
-        )
-        scale["accuracy"] = max(float(limit * (1 - limit)), 1e-3)
+        scale["accuracy"] = float(np.clip(1 - np.mean([m["accuracy"].value for m in measured]), 0.01, 0.9))
     return scale
 
 

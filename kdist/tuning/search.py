@@ -22,6 +22,7 @@ from .study import read_records
 __all__ = ["Progress", "Search"]
 
 _CERTIFY = "certified:"  # study attributes that keep the certification's chunks
+SETTLE = 0.75  # of the search's calls, after which nothing new is tried
 REFIT = 1.2  # growth of the study after which the surrogates' hyperparameters are found anew
 MIN_BLOCKS = 12  # without which a search tells nothing
 
@@ -106,6 +107,10 @@ class Search:
         while (used := self.spent()) < budget:
             self.report(Progress(used, self.calls, "searching", self._best()))
             self._trial()
+
+    def ending(self) -> bool:
+        """Whether the search is in its last part, which only tells the known schedules apart."""
+        return self.spent() > SETTLE * self.calls * (1 - self.certify)
 
     def spent(self) -> int:
         """Network calls so far, of all workers."""

@@ -28,11 +28,14 @@ class ThompsonSampler(optuna.samplers.BaseSampler):
     Args:
         start: parameters to try first, each once.
         race: what is known now.
+        ending: whether only known schedules are worth a block any more.
         seed: of the draws; each trial draws by its own number.
     """
 
-    def __init__(self, start: Sequence[Mapping[str, Any]], race: Callable[[], Race], seed: int) -> None:
-        self._start, self._race, self._seed = list(start), race, seed
+    def __init__(
+        self, start: Sequence[Mapping[str, Any]], race: Callable[[], Race], ending: Callable[[], bool], seed: int
+    ) -> None:
+        self._start, self._race, self._ending, self._seed = list(start), race, ending, seed
         self._chosen: Mapping[str, Any] = {}
 
     def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
@@ -40,7 +43,7 @@ class ThompsonSampler(optuna.samplers.BaseSampler):
             self._chosen = self._start[trial.number]
         else:
             rng = np.random.default_rng([self._seed, trial.number])
-            self._chosen = self._race().next_params(rng, again=trial.number % 2 == 1)
+            self._chosen = self._race().next_params(rng, again=trial.number % 2 == 1 or self._ending())
 
     def infer_relative_search_space(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         return {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .generator import generator
+from .generators import generator
 from .probing import Generate
 
 if TYPE_CHECKING:

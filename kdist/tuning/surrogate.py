@@ -16,7 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import linalg, optimize
 
-__all__ = ["Surrogate"]
+__all__ = ["FIRST_THETA", "Surrogate"]
+
+FIRST_THETA = np.log([1.0, 1.0, 0.5])  # amplitude in spreads of y, length, odds of paired against single noise
 
 
 class Surrogate:
@@ -47,10 +49,10 @@ class Surrogate:
         self._errors = np.maximum(errors, 1e-3 * (np.std(y) + 1e-9))
         self._same_candidate = np.equal.outer(candidate, candidate)
         self._same_block = np.equal.outer(block, block)
-        self._distance = _distances(points, points)
+        self._distance, self._product = _distances(points, points), points @ points.T
         self._paired = paired
         self._spread = max(float(np.std(y)), float(np.median(self._errors)), 1e-9)
-        start = np.log([1.0, 1.0, 0.5]) if theta is None else theta
+        start = FIRST_THETA if theta is None else theta
         if len(y) > 4 and theta is None:
             start = optimize.minimize(
                 self._loss, start, method="Nelder-Mead", options={"maxfev": 80, "xatol": 0.05, "fatol": 0.05}
@@ -63,7 +65,7 @@ class Surrogate:
 
     def _unpack(self, theta: np.ndarray) -> tuple[float, float, float]:
         amplitude, length, share = np.exp(np.clip(theta, -4, 4))
-        return self._spread * amplitude, length, share / (1 + share)
+        return self._spread * amplitude, length, 0.9 * share / (1 + share)
 
     def _covariance(self, amplitude: float, length: float, share: float) -> np.ndarray:
         smooth = _matern(self._distance / length)
@@ -71,9 +73,13 @@ class Surrogate:
         paired = share if self._paired else 0.0
         own = (0.1 * amplitude) ** 2 * self._same_candidate
         return (
-            amplitude**2 * smooth + own + paired * noise * smooth * self._same_block
+            amplitude**2 * (smooth + self._product) + own + paired * noise * smooth * self._same_block
             + np.diag((1 - paired) * self._errors**2)
         )  # fmt: skip
+
+    def _kernel(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Smooth, about a trend that is linear in the weights."""
+        return _matern(_distances(a, b) / self._length) + a @ b.T
 
     def _level(self, factor: tuple[np.ndarray, bool]) -> float:
         ones = linalg.cho_solve(factor, np.ones(len(self._y)))
@@ -93,9 +99,9 @@ class Surrogate:
         """Mean (m,) and covariance (m, m) of ``f`` with what is each schedule's own; -1 for schedules not measured."""
         number = np.asarray(candidate)
         own = (0.1 * self._amplitude) ** 2
-        cross = self._amplitude**2 * _matern(_distances(points, self._points) / self._length)
+        cross = self._amplitude**2 * self._kernel(points, self._points)
         cross = cross + own * np.equal.outer(number, self._candidate)
-        prior = self._amplitude**2 * _matern(_distances(points, points) / self._length)
+        prior = self._amplitude**2 * self._kernel(points, points)
         prior = prior + own * (np.equal.outer(number, number) & (number >= 0)[:, None]) + own * np.diag(number < 0)
         mean = self._mean + cross @ self._solved
         return mean, prior - cross @ linalg.cho_solve(self._factor, cross.T)

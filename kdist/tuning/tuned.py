@@ -90,7 +90,7 @@ def run(
     if out is not None:
         prepare_output(out)
     if sampler is None:
-        sampler = ThompsonSampler(space.warm_starts(warm_starts), search.race, problem.seed)
+        sampler = ThompsonSampler(space.warm_starts(warm_starts), search.race, search.ending, problem.seed)
     where = storage or (None if out is None else f"sqlite:///{out / 'study.db'}")
     search.study = open_study(where, "kdist-tune", sampler, {**problem.about, "per_class": per_class}, resume=resume)
     search.run()
