@@ -1,0 +1,96 @@
+"""A run that is killed at any moment goes on; two processes work on one study."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+# a model of the plane in a file of its own, as a user has it; slow enough to be killed in the middle
+MODEL = """
+import time
+import numpy as np, torch
+
+LEVELS = torch.tensor([10.0, 1.0, 0.1], dtype=torch.float64)
+
+def generate(schedule, labels, seeds):
+    time.sleep(0.02)
+    weight = float((schedule(LEVELS) - 1).mean())
+    z = torch.stack([torch.randn(1, 2, 2, generator=torch.Generator().manual_seed(s)) for s in seeds])
+    side = 2.0 * torch.as_tensor(labels).view(-1, 1, 1, 1) - 1
+    return ((1 - 0.2 * weight) * 0.2 * z + 0.3 * side * (1 + weight)).clamp(-1, 1)
+
+if __name__ == "__main__":
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 60)
+    x = 0.2 * rng.standard_normal((120, 1, 2, 2)) + 0.45 * (2.0 * y - 1).reshape(-1, 1, 1, 1)
+    np.savez("real.npz", x=x.clip(-1, 1).astype(np.float32), y=y)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "plane.py").write_text(MODEL)
+    subprocess.run([sys.executable, "plane.py"], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def start(folder, *options):
+    root = Path(__file__).parents[3]
+    command = "import sys; sys.path.insert(0, sys.argv.pop(1)); from kdist.cli import main; main()"
+    arguments = ["tune", "plane:generate", "--real", "real.npz", "--calls", "2000", "--out", "out", *options]
+    return subprocess.Popen([sys.executable, "-c", command, str(root), *arguments], cwd=folder, stderr=subprocess.PIPE)
+
+
+def trials(url):
+    try:
+        study = optuna.load_study(study_name="kdist-tune", storage=url)
+    except Exception:  # not there yet, or just being made
+        return []
+    return [t for t in study.get_trials(deepcopy=False) if t.state == optuna.trial.TrialState.COMPLETE]
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 240  # a busy machine
+    while not condition():
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_a_killed_run_goes_on(folder):
+    url = f"sqlite:///{folder / 'out' / 'study.db'}"
+    first = start(folder)
+    wait_for(lambda: len(trials(url)) >= 5, first)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    kept = {t.number: t.values for t in trials(url)}
+    second = start(folder, "--resume")
+    assert second.wait(240) == 0, second.stderr.read().decode()
+    done = trials(url)
+    assert len(done) > len(kept)
+    assert kept.items() <= {t.number: t.values for t in done}.items()
+    # nothing was measured twice: a schedule meets each block of seeds once
+    pairs = [(t.user_attrs["key"], t.user_attrs["block"]) for t in done]
+    assert len(set(pairs)) == len(pairs)
+    assert json.loads((folder / "out" / "certified.json").read_text())["samples"] > 0
+
+
+def test_two_workers_share_a_study(folder):
+    url = f"sqlite:///{folder / 'shared.db'}"
+    first = start(folder, "--storage", url)
+    wait_for(lambda: len(trials(url)) >= 1, first)
+    second = start(folder, "--storage", url, "--out", "out2")
+    for worker in (first, second):
+        assert worker.wait(240) == 0, worker.stderr.read().decode()
+    done = trials(url)
+    pairs = [(t.user_attrs["key"], t.user_attrs["block"]) for t in done]
+    assert len(set(pairs)) == len(pairs)
+    # one budget for both: at most one block beyond it for each worker, of 2 x 5 samples of 6 calls
+    assert sum(t.user_attrs["calls"] for t in done) <= 2000 * 0.7 + 2 * 60
+    for out in ("out", "out2"):
+        assert (folder / out / "schedule.json").is_file()
