@@ -37,7 +37,6 @@ MAY_IMPORT = {
 # By name, with the reason.
 ALLOWED = {
     ("kdist.public", "kdist.tuning"): "the names kdist.tune and kdist.generator",
-    ("kdist.public", "kdist.tuning.generator"): "the same: a function that its module is named after",
     ("kdist.evals.features.simple", "kdist.digits.classifier"): "the extractor 'digits' is the shipped classifier",
     ("kdist.evals.report.comparison", "kdist.digits.classifier"): "predictions of that extractor's features",
 }

@@ -153,14 +153,14 @@ def _default_calls(generate: Any, classes: int, samples: int) -> int:
 def _progress(console: Console) -> Iterator[Any]:
     """A bar of the calls spent, with the best schedule so far below it."""
     import rich.progress
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
     from ..schedules import describe
 
     columns = (
-        TextColumn("{task.description:<11}"), BarColumn(bar_width=24),
+        TextColumn("{task.description:<11}"), BarColumn(bar_width=12),
         TextColumn("{task.completed:,}/{task.total:,} calls"),
-        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[best]}"),
+        TimeElapsedColumn(), TextColumn("{task.fields[best]}"),
     )  # fmt: skip
     with rich.progress.Progress(*columns, console=console) as bar:
         task = bar.add_task("looking", total=0, best="")
@@ -168,7 +168,7 @@ def _progress(console: Console) -> Iterator[Any]:
         def show(state: Progress) -> None:
             best = ""
             if state.best is not None:
-                best = f"best: {describe(state.best.candidate.schedule)[:60]}, distance {state.best.distance:.3f}"
+                best = f"best {state.best.distance:.3f}: {describe(state.best.candidate.schedule)[:40]}"
             bar.update(task, completed=state.spent, total=state.total, description=state.doing, best=best)
 
         yield show
@@ -181,13 +181,15 @@ def _show(tuned: Tuned, out: Path, console: Console, notes: Console) -> None:
 
     from ..tuning.page import certified_rows
 
-    rows = certified_rows(tuned)
-    table = Table(title=f"certified on {tuned.certified.samples} samples from fresh seeds", box=box.SIMPLE)
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "schedule" else "right")
-    for row in rows:
-        table.add_row(*row.values())
+    table = Table(title=f"certified on {tuned.certified.samples} samples from fresh seeds, ± 95 %", box=box.SIMPLE)
+    shown = certified_rows(tuned)
+    columns = [name for name in shown[0] if name not in ("schedule", "displacement", "separability")]
+    for name in ("", *columns):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for title, row in zip(("tuned", shown[1]["schedule"]), shown, strict=True):
+        table.add_row(title, *(row[name].replace(" ± ", "±") for name in columns))
     console.print(table)
+    console.print(f"tuned: {tuned.schedule}", highlight=False, soft_wrap=True)
     for warning in tuned.warnings:
         notes.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
     console.print(tuned.certified.verdict, highlight=False)

@@ -146,7 +146,7 @@ def front_figure(tuned: Tuned) -> Figure:
     for family in present:
         own = [c for c in tuned.front if c.family == family]
         x = [c.values["accuracy"].value if judged else c.calls_per_sample for c in own]
-        size = [10 + 2.0 * c.samples / max(1, len(tuned.problem.classes)) for c in own]
+        size = [18 + 2.0 * c.samples / max(1, len(tuned.problem.classes)) for c in own]
         colour, marker = style(FAMILIES.index(family))[:2]
         ax.scatter(
             x,
@@ -168,14 +168,14 @@ def front_figure(tuned: Tuned) -> Figure:
             yerr=1.96 * found["distance"].error,
             fmt="*" if one is tuned.certified.tuned else "P",
             color=colour,
-            markersize=13,
+            markersize=11,
             capsize=2,
             label=f"certified: {_brief(one)}",
         )
     for bound in tuned.bounds:
         if bound.name == "accuracy":
             ax.axvline(bound.limit, color="0.6", linewidth=0.9, linestyle="--")
-    _compress(ax, [c.values["distance"].value for c in tuned.front])
+    _scales(ax, tuned)
     ax.set_xlabel("accuracy" if judged else "network calls for one sample")
     ax.set_ylabel("energy distance to the real classes")
     ax.spines[["top", "right"]].set_visible(False)
@@ -187,11 +187,15 @@ def _brief(one: Certified) -> str:
     return one.name if len(one.name) < 26 else one.schedule.kind
 
 
-def _compress(ax: Axes, distances: list[float]) -> None:
-    """Linear around 0, where chance rules, logarithmic above."""
-    positive = sorted(d for d in distances if d > 0)
-    if positive and positive[-1] > 20 * positive[len(positive) // 4]:
-        ax.set_yscale("symlog", linthresh=max(positive[len(positive) // 4], 1e-3))
+def _scales(ax: Axes, tuned: Tuned) -> None:
+    """Distances linear around 0, where chance rules, logarithmic above; accuracies without those far off the front."""
+    distances = sorted(c.values["distance"].value for c in tuned.front)
+    middle = distances[len(distances) // 2]
+    ax.set_yscale("symlog", linthresh=max(middle / 2, 0.005), subs=[2, 5])
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    if "accuracy" in tuned.certified.tuned.values:
+        near = [c.values["accuracy"].value for c in tuned.front if c.values["distance"].value <= 3 * max(middle, 0.01)]
+        ax.set_xlim(min(near) - 0.02, 1.01)
 
 
 def curve_figure(tuned: Tuned) -> Figure:

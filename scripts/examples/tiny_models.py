@@ -7,7 +7,14 @@ from typing import Any
 
 import diffusers
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 WIDTH = 8
 
@@ -32,6 +39,20 @@ def text_encoder(kind: type = CLIPTextModel) -> Any:
         eos_token_id=53,
     )
     return kind(config).eval()
+
+
+def clip() -> CLIPModel:
+    """Text and image encoder."""
+    shared = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {"vocab_size": 54, "max_position_embeddings": 16, "bos_token_id": 52, "eos_token_id": 53}
+    torch.manual_seed(0)
+    return CLIPModel(
+        CLIPConfig(
+            text_config={**shared, **text},
+            vision_config={**shared, "image_size": 16, "patch_size": 8},
+            projection_dim=WIDTH,
+        )
+    ).eval()
 
 
 def unet(*, xl: bool = False) -> diffusers.UNet2DConditionModel:

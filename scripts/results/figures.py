@@ -178,4 +178,26 @@ FIGURES: dict[str, Figure] = {
         full={"per_class": 48, "theory_per_class": 16, "seed": 0},
         quick={"saved": "docs/data/F8.json"},
     ),
+    "F10": Figure(
+        title="The search for a schedule against other ways to look, at equal calls",
+        module="tuning",
+        minutes=40,
+        full={
+            "subjects": ["digits"],
+            "methods": ["tune", "random", "grid", "tpe", "early", "hand"],
+            "repeats": [0, 1, 2, 3, 4],
+            "accuracy": 0.98,
+            "samples": 300,
+            "truth": 60,
+        },
+        quick={
+            "subjects": ["digits"],
+            "methods": ["tune", "random", "hand"],
+            "repeats": [0],
+            "accuracy": 0.5,
+            "samples": 60,
+            "truth": 2,
+            "steps": 4,
+        },
+    ),
 }

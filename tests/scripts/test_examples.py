@@ -69,3 +69,10 @@ def test_information(run, monkeypatch):
     assert totals[0] > 4
     assert totals[1] > 4
     assert totals[2] < 4
+
+
+def test_tune_diffusers(run):
+    """The recipe of docs/tuning.md, end to end on random networks; the page quotes its generator."""
+    out = run("tune_diffusers")
+    assert re.search(r"etter than constant \S+: energy distance", out)
+    assert re.search(r"alignment -?\d\.\d+ on 40 fresh samples", out)
