@@ -1,4 +1,4 @@
-"""``kdist design`` and ``kdist design-early``: a schedule that keeps the variance of every class."""
+"""``kdist design`` and ``kdist design-early``: a schedule that theory expects to keep the variance of every class."""
 
 from __future__ import annotations
 
@@ -116,9 +116,9 @@ def design_early_command(
     seed: Seed = 0,
     out: Out = Path("schedule.json"),
 ) -> None:
-    """Design a schedule that begins without the class, for classes that a good network tells apart.
+    """Design a schedule that begins without the class, from a mixture of Gaussians.
 
-    Candidates are sampled from the exact mixture of one Gaussian per class. Needs features with full class covariances:
+    It aims at variance and overshoot, not at the whole law; kdist tune measures that on the network itself. Candidates are sampled from the exact mixture of one Gaussian per class. Needs features with full class covariances:
     pixels or latents of a few hundred numbers at most. The network is known by --unguided only, which need not be
     enough: sample it with the schedule, and run the same command again with --verify, which refuses on a mismatch.
 

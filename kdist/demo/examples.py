@@ -29,7 +29,7 @@ class Example:
 
 
 # Windows sit where classes still compete; at low sigma both predictions agree and there is little to guide. The last
-# two of the digits are those that keep the variance of their network's classes (docs/results.md).
+# two of the digits keep the total variance of their network's classes, at displaced means (docs/results.md).
 EXAMPLES: dict[str, Example] = {
     "digits": Example(
         digits,

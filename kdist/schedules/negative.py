@@ -22,8 +22,8 @@ __all__ = ["EarlyNegative", "LateNegative", "LinearInVariance", "NegativeWindow"
 class NegativeWindow(Schedule):
     """``scale`` above the window, ``inside`` for ``sigma_lo < sigma <= sigma_hi``, ``after`` at and below ``sigma_lo``.
 
-    The window in the middle of sampling that summaries of arXiv 2602.00716 describe: strong guidance decides the
-    class, the window widens it again. ``after=None`` means ``scale`` again. With ``inside=0`` the conditional pass is
+    A window in the middle of sampling, as summaries of arXiv 2602.00716 describe it. With a return to guidance it is
+    not the paper's shape: its ``w(t) = w0 + omega t`` never returns. ``after=None`` means ``scale`` again. With ``inside=0`` the conditional pass is
     not run inside the window.
 
     ``ramp`` softens both edges: the scale moves from one level to the other along a half cosine over ``ramp`` units of
@@ -111,11 +111,16 @@ class LateNegative(Schedule):
 class EarlyNegative(Schedule):
     """``early`` above ``sigma_switch``, ``scale`` at and below it, and 1 at and below ``sigma_end``.
 
-    The mirror image of :class:`LateNegative`, and no schedule of arXiv 2602.00716: sampling begins without the class
-    (``early = 0`` is the unconditional model and needs no conditional pass), which leaves the variance wide, and strong
-    guidance then brings every sample to its class where classes are told apart. On the digits network this is the
-    schedule that keeps the variance (docs/results.md). ``sigma_switch`` is where the class is decided: too low, and
-    samples stay what they began to be.
+    The mirror image of :class:`LateNegative`. Sampling begins without the class: ``early = 0`` is the unconditional
+    model and needs no conditional pass. Strong guidance then carries the layout over to the class within a few steps.
+
+    On the digits network it keeps the total variance, and displaces the class means sideways (docs/choosing.md).
+    ``sigma_switch`` differs from network to network: the 1.2 of the digits is far too low on a Fashion-MNIST network.
+    Where it is too low, samples stay what they began to be. ``kdist tune`` finds it.
+
+    Forerunners: opposite guidance and zero guidance early (Jain et al., arXiv 2411.16738); the dynamic guidance of CADS,
+    which begins at scale 0 (Sadat et al., arXiv 2310.17347). arXiv 2602.00716 has the opposite order, which
+    comfy-cfg-megapack offers as late unconditional.
     """
 
     scale: float

@@ -71,7 +71,7 @@ FRESH = (
     "ramp:start=0,end=2.5,sigma_min=0.1,sigma_max=10",
     "triangle:scale=3,sigma_peak=0.7,sigma_min=0.05,sigma_max=10,floor=0.5",
 )
-# what keeps the variance in F5: shown beside the others, in no correlation
+# what keeps the total variance in F5: shown beside the others, in no correlation
 EARLY = (
     "early-negative:scale=3,sigma_switch=1.5,sigma_end=0.1",
     "early-negative:scale=4,sigma_switch=1.2,sigma_end=0.1",
