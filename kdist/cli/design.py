@@ -118,7 +118,8 @@ def design_early_command(
 ) -> None:
     """Design a schedule that begins without the class, from a mixture of Gaussians.
 
-    It aims at variance and overshoot, not at the whole law; kdist tune measures that on the network itself. Candidates are sampled from the exact mixture of one Gaussian per class. Needs features with full class covariances:
+    It aims at variance and overshoot, not at the whole law: kdist tune measures that on the network itself. Candidates
+    are sampled from the exact mixture of one Gaussian per class. Needs features with full class covariances:
     pixels or latents of a few hundred numbers at most. The network is known by --unguided only, which need not be
     enough: sample it with the schedule, and run the same command again with --verify, which refuses on a mismatch.
 

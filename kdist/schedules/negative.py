@@ -23,8 +23,8 @@ class NegativeWindow(Schedule):
     """``scale`` above the window, ``inside`` for ``sigma_lo < sigma <= sigma_hi``, ``after`` at and below ``sigma_lo``.
 
     A window in the middle of sampling, as summaries of arXiv 2602.00716 describe it. With a return to guidance it is
-    not the paper's shape: its ``w(t) = w0 + omega t`` never returns. ``after=None`` means ``scale`` again. With ``inside=0`` the conditional pass is
-    not run inside the window.
+    not the paper's shape: its ``w(t) = w0 + omega t`` never returns. ``after=None`` means ``scale`` again. With
+    ``inside=0`` the conditional pass is not run inside the window.
 
     ``ramp`` softens both edges: the scale moves from one level to the other along a half cosine over ``ramp`` units of
     natural log sigma, centred at the edge (0: a jump). Edges must not overlap: ``ramp <= log(sigma_hi / sigma_lo)``.
@@ -118,8 +118,8 @@ class EarlyNegative(Schedule):
     ``sigma_switch`` differs from network to network: the 1.2 of the digits is far too low on a Fashion-MNIST network.
     Where it is too low, samples stay what they began to be. ``kdist tune`` finds it.
 
-    Forerunners: opposite guidance and zero guidance early (Jain et al., arXiv 2411.16738); the dynamic guidance of CADS,
-    which begins at scale 0 (Sadat et al., arXiv 2310.17347). arXiv 2602.00716 has the opposite order, which
+    Forerunners are opposite guidance and zero guidance early (Jain et al., arXiv 2411.16738), and the dynamic guidance
+    of CADS, which begins at scale 0 (Sadat et al., arXiv 2310.17347). arXiv 2602.00716 has the opposite order, which
     comfy-cfg-megapack offers as late unconditional.
     """
 

@@ -1,10 +1,11 @@
 """Design for classes that can be told apart: begin without the class, on an exact model of the data.
 
 One Gaussian pair per class (:mod:`kdist.theory.design`) has no class that takes over at some noise level. A mixture of
-classes has one. There :class:`kdist.EarlyNegative` can keep the total variance of a class (docs/results.md, F5; it says
-nothing about the rest of the law). Nothing is linear, so candidates are sampled from the exact mixture, which needs no network, and judged against
-its known class laws. A network's own distortion without guidance is taken to multiply (variance) and to add
-(overshoot): one unguided run of it, measured, is all that the design has to know.
+classes has one. There :class:`kdist.EarlyNegative` can keep the total variance of a class (docs/results.md, F5), which
+says nothing about the rest of the law. Nothing is linear, so candidates are sampled from the exact mixture, which needs
+no network, and judged against its known class laws. A network's own distortion without guidance is taken to multiply
+(variance) and to add (overshoot): one unguided run of it, measured, is all that the design has to know. It need not be
+enough: :func:`kdist.theory.verify_design` holds the design against a short run.
 """
 
 from __future__ import annotations
