@@ -47,9 +47,21 @@ QUANTITIES = (
     "frechet_mean",
     "frechet_covariance",
 )
+# how far the samples are from the real law, and in what
+LAW = ("energy_distance", "displacement", "variance_main", "variance_rest")
 NOISY = ("dpmpp_2m_sde", "euler_ancestral")  # solvers that draw noise on the way
 PLACES = {"trace_ratio": 2, "trace_ratio_correct": 2, "overshoot": 2, "accuracy": 3}  # of single numbers
-SHORT = (  # README's rows
+README_ROWS = (
+    "no guidance",
+    "constant 1.25",
+    "constant 2",
+    "constant 3",
+    "interval",
+    "late negative",
+    "early negative",
+    "weak model",
+)
+SHORT = (  # the rows whose distance from the real law is measured
     "no guidance",
     "constant 1.25",
     "constant 1.5",
@@ -67,7 +79,13 @@ SHORT = (  # README's rows
 
 
 def outcome(
-    setting: Setting, *, seeds: Sequence[int], per_class: int, steps: int, resamples: int = 0
+    setting: Setting,
+    *,
+    seeds: Sequence[int],
+    per_class: int,
+    steps: int,
+    resamples: int = 0,
+    quantities: Sequence[str] = QUANTITIES,
 ) -> dict[str, Any]:
     """Samples of every seed, measured together: ``[value, low, high]`` (95 %) of each quantity, calls per sample.
 
@@ -81,15 +99,18 @@ def outcome(
     real, real_labels = digits.load_data("all")
     with torch.no_grad():
         judged = {"real_predictions": classifier(real).argmax(1), "fake_predictions": classifier(x).argmax(1)}
-    options: dict[str, Any] = {"resamples": resamples, "subspace": 0, "fid": False, **judged}
+    subspace = 10 if "variance_main" in quantities else 0
+    options: dict[str, Any] = {"resamples": resamples, "subspace": subspace, "fid": False, **judged}
     report = measure(real.flatten(1), x.flatten(1), real_labels, labels, **options)
     pooled = report.pooled
-    values = {name: getattr(pooled, name) for name in QUANTITIES}
+    values = {name: getattr(pooled, name) for name in quantities}
     found: dict[str, Any] = {name: [float(value), *value.interval] for name, value in values.items()}
     for name in ("trace_ratio", "overshoot"):
         found[f"{name}_by_class"] = [float(getattr(entry, name)) for entry in report.classes]
     found["calls"] = sum(part[1] for part in made) / len(seeds)
-    if resamples:
+    if resamples and quantities is not QUANTITIES:
+        found["floor"] = {name: list(v.floor.interval) for name, v in values.items() if v.floor is not None}
+    elif resamples:
         found["real"] = {name: float(value.floor) for name, value in values.items() if value.floor is not None}
         found["real"] |= {"accuracy": float(pooled.accuracy_real), "separability": float(pooled.separability_real)}
     return found
@@ -183,58 +204,60 @@ def compute(
         about: dict[str, Any] = {"name": contender.name, "family": contender.family, "tried": len(contender.settings)}
         about |= {"per_class": number * len(report_seeds), "promised": promised}
         rows.append({**about, **asdict(setting), **found})
+        if contender.name in SHORT:
+            options = {"seeds": list(report_seeds), "per_class": per_class, "steps": steps, "resamples": resamples}
+            options["quantities"] = list(LAW)
+            make = partial(outcome, setting, **options)
+            law = store.get({**asdict(setting), **options, "weights": weights}, make)
+            rows[-1] |= {name: law[name] for name in LAW} | {"law_floor": law.get("floor", {})}
     return rows
 
 
-LABELS = {  # what the figure names: text, offset in points and alignment in the left panel
-    "no guidance": ("no guidance", (-6, 6), "right"),
-    "constant 1.25": ("1.25", (-7, -8), "right"),
-    "constant 1.5": ("1.5", (6, -2), "left"),
-    "constant 2": ("2", (6, -2), "left"),
-    "constant 3": ("3", (6, -9), "left"),
-    "late negative": ("late negative", (-8, -10), "right"),
-    "designed on Gaussian pairs": ("designed, Gaussian", (6, -12), "left"),
-    "early negative": ("early negative", (-8, -10), "right"),
-    "early negative, 0.25": ("early negative, 0.25", (-8, -11), "right"),
-    "designed on the class mixture": ("designed, mixture", (-8, -12), "right"),
-    "weak model": ("weak model", (-8, -10), "right"),
-    "Euler ancestral, no guidance": ("Euler ancestral", (-8, -11), "right"),
-    "Euler ancestral, early negative": ("early negative, Euler ancestral", (-8, -11), "right"),
+LABELS = {  # what the figure names: text, offset in points and alignment; in the panel of distance, then of variance
+    "no guidance": ("no guidance", (7, -3), "left", (7, 3), "left"),
+    "constant 1.25": ("1.25", (5, 4), "left", (-7, -9), "right"),
+    "constant 1.5": ("1.5", (-7, -3), "right", (6, -2), "left"),
+    "constant 2": ("2", (-7, -3), "right", (6, -2), "left"),
+    "constant 3": ("constant 3", (-7, -3), "right", (6, -9), "left"),
+    "interval": ("interval", (6, -9), "left", (6, 3), "left"),
+    "late negative": ("late negative", (-7, -3), "right", (-8, -10), "right"),
+    "early negative": ("early negative", (-7, -3), "right", (-8, -3), "right"),
+    "early negative, 0.25": ("early negative, 0.25", (-7, 3), "right", (-8, -3), "right"),
+    "weak model": ("weak model", (-7, -3), "right", (-8, -3), "right"),
 }
-CROWDED = ("constant 1.25", "constant 1.5")  # in the right panel
-LEAST_ACCURACY = 0.95  # of the left panel
+LEAST_ACCURACY = 0.95
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Variance kept against accuracy and against overshoot."""
+    """Distance from the real law, and variance kept, against accuracy."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(12, 5.4), sharey=True, layout="constrained")
-    panels = (("accuracy", "accuracy (share recognised as its class)"), ("overshoot", "overshoot of the class means"))
-    for ax, (quantity, label) in zip(axes, panels, strict=True):
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5.2), layout="constrained")
+    panels = (
+        ("energy_distance", 0.0, "distance from the real digits (energy distance)"),
+        ("trace_ratio", 1.0, "variance kept (trace ratio)"),
+    )
+    for panel, (ax, (quantity, right, label)) in enumerate(zip(axes, panels, strict=True)):
         for family, colour, marker in zip(FAMILIES, COLOURS, MARKERS, strict=False):
-            own = [row for row in rows if row["family"] == family]
-            x, y = ([row[name][0] for row in own] for name in (quantity, "trace_ratio"))
+            own = [row for row in rows if row["family"] == family and quantity in row]
+            if not own:
+                continue
+            x, y = ([row[name][0] for row in own] for name in ("accuracy", quantity))
             style: dict[str, Any] = {"fmt": marker, "ms": 5, "lw": 0.8, "color": colour, "label": FAMILIES[family]}
-            ax.errorbar(x, y, _bars(own, "trace_ratio"), _bars(own, quantity), **style)
+            ax.errorbar(x, y, _bars(own, quantity), _bars(own, "accuracy"), **style)
             for row, place in zip(own, zip(x, y, strict=True), strict=True):
-                crowded = quantity == "overshoot" and (family == "noise" or row["name"] in CROWDED)
-                if row["name"] in LABELS and not crowded:
-                    text, offset, side = LABELS[row["name"]]
-                    if quantity == "overshoot":  # the other way round: what is accurate overshoots
-                        offset, side = (7, 3), "left"
+                if row["name"] in LABELS:
+                    text, *where = LABELS[row["name"]]
+                    offset, side = where[2 * panel : 2 * panel + 2]
                     style = {"fontsize": 8, "color": colour, "ha": side, "annotation_clip": True}
                     ax.annotate(text, place, xytext=offset, textcoords="offset points", **style)
-        ax.axhline(1, color="0.6", lw=0.8, zorder=0)
-        ax.set_xlabel(label)
+        ax.axhline(right, color="0.6", lw=0.8, zorder=0)
+        ax.set_xlim(LEAST_ACCURACY, 1.004)
+        ax.set_xlabel("accuracy (share recognised as its class)")
+        ax.set_ylabel(label)
     left = sum(row["accuracy"][0] < LEAST_ACCURACY for row in rows)
-    axes[0].set_xlim(LEAST_ACCURACY, 1.004)
-    axes[0].set_title(f"{left} points further left" if left else "", fontsize=8, loc="left")
-    axes[0].fill_between([0.985, 1.004], 0.95, 1.05, color="0.92", zorder=0)
-    axes[1].fill_between([-0.1, 0.1], 0.95, 1.05, color="0.92", zorder=0)
-    axes[1].axvline(0, color="0.6", lw=0.8, zorder=0)
-    axes[0].set_ylabel("variance kept (trace ratio, 1 is the real digits')")
-    axes[1].legend(fontsize=8, frameon=False)
+    axes[1].set_title(f"{left} points further left" if left else "", fontsize=8, loc="left")
+    axes[1].legend(fontsize=8, frameon=False, loc="lower left")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -267,7 +290,8 @@ def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     most = max(row["per_class"] for row in rows)
     return {
         "table": _table(rows, real),
-        "short": _table([row for row in rows if row["name"] in SHORT], real, numbered=False),
+        "law": _law(rows),
+        "short": _law(rows, short=True),
         "spread": _spread(rows, real),
         "settings": markdown(["", "guidance", "schedule", "rule", "solver", "settings tried"], settings),
         "finalists": ", ".join(str(n) for n, row in enumerate(rows, 1) if row["per_class"] == most),
@@ -280,26 +304,48 @@ def _slug(name: str) -> str:
     return re.sub(r"\W+", "_", name.lower()).strip("_")
 
 
-def _table(rows: Sequence[Mapping[str, Any]], real: Mapping[str, float], *, numbered: bool = True) -> str:
-    """The main quantities; ``numbered`` as in the figure, and with what else decides."""
-    head = ["guidance", "variance kept", "overshoot", "accuracy", "separability", "calls"]
+def _table(rows: Sequence[Mapping[str, Any]], real: Mapping[str, float]) -> str:
+    """The main quantities of every row, numbered as in the figure."""
+    head = ["", "guidance", "variance kept", "overshoot", "accuracy", "separability", "calls"]
     lines = [
         [
-            row["name"] if numbered else _in_words(row),
+            str(n),
+            row["name"],
             interval(row["trace_ratio"]),
-            interval(row["overshoot"], sign=True) if numbered else number(row["overshoot"][0], sign=True),
-            interval(row["accuracy"], 3) if numbered else f"{row['accuracy'][0]:.3f}",
+            interval(row["overshoot"], sign=True),
+            interval(row["accuracy"], 3),
             f"{row['separability'][0]:.2f}",
             f"{row['calls']:g}",
         ]
-        for row in rows
+        for n, row in enumerate(rows, 1)
     ]
     if real:
-        lines.insert(0, ["real digits", "1", "0", f"{real['accuracy']:.3f}", f"{real['separability']:.2f}", ""])
-    if numbered:
-        head.insert(0, "")
-        first = len(lines) - len(rows)
-        lines = [[str(n - first) if n > first else "", *line] for n, line in enumerate(lines, 1)]
+        reference = ["", "real digits", "1", "0", f"{real['accuracy']:.3f}", f"{real['separability']:.2f}", ""]
+        lines.insert(0, reference)
+    return markdown(head, lines)
+
+
+def _law(rows: Sequence[Mapping[str, Any]], *, short: bool = False) -> str:
+    """How far the samples are from the real law, the nearest first; ``short`` is README's."""
+    measured = sorted((row for row in rows if "energy_distance" in row), key=lambda row: row["energy_distance"][0])
+    head = ["guidance", "distance", "means displaced", "variance kept", "accuracy", "calls"]
+    if not short:
+        head[4:4] = ["main directions", "rest"]
+    lines = []
+    for row in measured:
+        if short and row["name"] not in README_ROWS:
+            continue
+        line = [
+            _in_words(row),
+            interval(row["energy_distance"], 3),
+            number(row["displacement"][0]),
+            number(row["trace_ratio"][0]),
+            f"{row['accuracy'][0]:.3f}",
+            f"{row['calls']:g}",
+        ]
+        if not short:
+            line[4:4] = [number(row[name][0]) for name in ("variance_main", "variance_rest")]
+        lines.append(line)
     return markdown(head, lines)
 
 

@@ -1,0 +1,36 @@
+"""README: its code runs as it stands, it is short, and its links work on a registry's page."""
+
+import re
+from pathlib import Path
+
+import torch
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_code_runs_as_it_stands():
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert len(blocks) == 1
+    names = {}
+    exec(blocks[0], names)
+    assert names["x"].shape == (10, 1, 8, 8)
+    assert torch.isfinite(names["x"]).all()
+    # the schedule leaves out a pass outside of its interval: fewer than two per step
+    assert 20 < names["guided"].nfe < 40
+
+
+def test_short_enough_for_a_stranger():
+    prose = re.sub(r"<!-- F5 -->.*<!-- /F5 -->|```.*?```", "", README, flags=re.S)
+    assert len(prose.split()) < 600
+
+
+def test_links_are_absolute_and_lead_to_files_that_exist():
+    links = re.findall(r"\]\(([^)]*)\)", README)
+    assert links
+    for link in links:
+        assert link.startswith("https://"), link
+        here = re.fullmatch(
+            r"https://(?:github\.com/kdist/kdist/blob|raw\.githubusercontent\.com/kdist/kdist)/main/(.*)", link
+        )
+        if here:
+            assert (Path(__file__).parents[2] / here[1]).exists(), link
