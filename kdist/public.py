@@ -1,6 +1,7 @@
 """The names of ``kdist``: what ``import kdist`` offers, loaded with torch at the first use of any of them."""
 
 from .checkpoints import load_checkpoint
+from .compat import import_k_diffusion
 from .composed import ComposedDenoiser
 from .guided import CFGDenoiser, GuidedDenoiser, guide
 from .schedules import (
@@ -58,6 +59,7 @@ __all__ = [
     "from_json",
     "generator",
     "guide",
+    "import_k_diffusion",
     "load_checkpoint",
     "parse",
     "progress_to_sigma",
