@@ -214,16 +214,16 @@ def compute(
 
 
 LABELS = {  # what the figure names: text, offset in points and alignment; in the panel of distance, then of variance
-    "no guidance": ("no guidance", (7, -3), "left", (7, 3), "left"),
-    "constant 1.25": ("1.25", (5, 4), "left", (-7, -9), "right"),
-    "constant 1.5": ("1.5", (-7, -3), "right", (6, -2), "left"),
-    "constant 2": ("2", (-7, -3), "right", (6, -2), "left"),
-    "constant 3": ("constant 3", (-7, -3), "right", (6, -9), "left"),
-    "interval": ("interval", (6, -9), "left", (6, 3), "left"),
-    "late negative": ("late negative", (-7, -3), "right", (-8, -10), "right"),
-    "early negative": ("early negative", (-7, -3), "right", (-8, -3), "right"),
-    "early negative, 0.25": ("early negative, 0.25", (-7, 3), "right", (-8, -3), "right"),
-    "weak model": ("weak model", (-7, -3), "right", (-8, -3), "right"),
+    "no guidance": ("no guidance", (0, 6), "center", (0, 8), "center"),
+    "constant 1.25": ("1.25", (6, 3), "left", (-7, -10), "right"),
+    "constant 1.5": ("1.5", (6, -3), "left", (6, -2), "left"),
+    "constant 2": ("2", (6, -3), "left", (6, -2), "left"),
+    "constant 3": ("constant 3", (-14, -3), "right", (-4, -13), "center"),
+    "interval": ("interval", (5, -10), "left", (5, 6), "left"),
+    "late negative": ("late negative", (-4, -12), "right", (-8, -12), "right"),
+    "early negative": ("early negative", (-4, 5), "right", (-4, 6), "right"),
+    "early negative, 0.25": ("early negative, 0.25", (-4, 5), "right", (-4, -11), "right"),
+    "weak model": ("weak model", (0, 6), "center", (-4, 11), "right"),
 }
 LEAST_ACCURACY = 0.95
 
@@ -252,7 +252,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                     style = {"fontsize": 8, "color": colour, "ha": side, "annotation_clip": True}
                     ax.annotate(text, place, xytext=offset, textcoords="offset points", **style)
         ax.axhline(right, color="0.6", lw=0.8, zorder=0)
-        ax.set_xlim(LEAST_ACCURACY, 1.004)
+        ax.set_xlim(LEAST_ACCURACY, 1.006)
         ax.set_xlabel("accuracy (share recognised as its class)")
         ax.set_ylabel(label)
     left = sum(row["accuracy"][0] < LEAST_ACCURACY for row in rows)
@@ -280,6 +280,12 @@ def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         f"{_slug(row['name'])}_promised_{quantity}": number(value, sign=quantity == "overshoot")
         for row in rows
         for quantity, value in (row["promised"] or {}).items()
+    }
+    numbers |= {
+        f"{_slug(row['name'])}_{short}": number(row[quantity][0], places)
+        for row in rows
+        for quantity, short, places in (("energy_distance", "distance", 3), ("displacement", "displacement", 2))
+        if quantity in row
     }
     numbers |= {f"{_slug(row['name'])}_calls": f"{row['calls']:g}" for row in rows}
     numbers |= {f"{_slug(row['name'])}_setting": f"`{row['schedule']}`" for row in rows}
