@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -27,15 +27,13 @@ import torch
 
 from kdist import Piecewise, Schedule, guide
 from kdist.conditioning import Uncond
-from kdist.solvers import sample
 
 from .integrate import Array, ScheduleLike, scale_function
-from .mean_shift import overshoot
 from .response_regression import CurvedRegression
+from .response_runs import ClassMoments, Contrast, Counted, Model, drawn
 
 __all__ = ["BeyondProbesWarning", "EarlyNegativeWarning", "PredictedResponse", "Response", "probe_schedules"]
 
-Model = Callable[..., torch.Tensor]
 _LEAD = 0.05  # of all importance: what makes guidance below 1 at the start count
 _NEGLIGIBLE = 0.01  # of the largest importance: there no scale is too far from the probes
 
@@ -159,21 +157,21 @@ class Response:
         """
         labels = _labels(start, class_cond)
         _check_design(probes, bands, scales, batch)
-        counted = _Counted(model)
-        weak = None if weak_model is None else _Counted(weak_model)
+        counted = Counted(model)
+        weak = None if weak_model is None else Counted(weak_model)
 
         def guided(schedule: Schedule | float) -> Model:
             return guide(counted, schedule, uncond=uncond, weak_model=weak)
 
         def run(denoiser: Model) -> Array:
             parts = zip(start.split(batch), class_cond.split(batch), strict=True)
-            return _samples(solver, denoiser, parts, sigmas, seed, solver_options)
+            return drawn(solver, denoiser, parts, sigmas, seed, solver_options)
 
-        contrast = _Contrast(guided(1.0), guided(0.0))
+        contrast = Contrast(guided(1.0), guided(0.0))
         base = run(contrast)
         levels, importance = contrast.importance()
         schedules = probe_schedules(levels, importance, probes=probes, bands=bands, scales=scales, seed=seed)
-        moments_of = _ClassMoments(base, labels, class_means, centre)
+        moments_of = ClassMoments(base, labels, class_means, centre)
         zero = moments_of(base)
         found = []
         for done, schedule in enumerate(schedules):
@@ -323,77 +321,6 @@ class _TwoLevels:
         }
 
 
-def _samples(
-    solver: str | Callable[..., torch.Tensor],
-    denoiser: Model,
-    parts: Iterable[tuple[torch.Tensor, torch.Tensor]],
-    sigmas: torch.Tensor,
-    seed: int,
-    options: dict[str, Any],
-) -> Array:
-    """(N, d) samples of all ``parts`` (start, classes), the solver's own noise from ``seed``."""
-    made = []
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        with torch.no_grad():
-            for x, c in parts:
-                made.append(sample(solver, denoiser, x, sigmas, extra_args={"class_cond": c}, **options))
-    out = torch.cat(made).flatten(1).double().cpu().numpy()
-    if not np.isfinite(out).all():
-        raise ValueError("the model gave samples that are not finite; look at it at scales 0 and 1 first")
-    return out
-
-
-class _Counted:
-    """A model that counts the rows it evaluates."""
-
-    def __init__(self, model: Model) -> None:
-        self.model, self.rows = model, 0
-
-    def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **extra_args: Any) -> torch.Tensor:
-        self.rows += len(x)
-        return self.model(x, sigma, **extra_args)
-
-
-class _ClassMoments:
-    """Log total variance and overshoot of each class, in two halves: samples -> (2, 2, K)."""
-
-    def __init__(self, base: Array, labels: npt.NDArray[np.int64], class_means: Any, centre: Any) -> None:
-        self.rows = [np.flatnonzero(labels == c) for c in np.unique(labels)]
-        own = np.stack([base[rows].mean(0) for rows in self.rows])
-        self.means = own if class_means is None else _flat("class_means", class_means, own.shape)
-        self.centre = self.means.mean(0) if centre is None else _flat("centre", centre, own.shape[1:])
-
-    def __call__(self, x: Array) -> Array:
-        halves = [[self._moments(x[rows[half::2]], k) for k, rows in enumerate(self.rows)] for half in (0, 1)]
-        return np.array(halves).transpose(2, 0, 1)
-
-    def _moments(self, x: Array, k: int) -> tuple[float, float]:
-        with np.errstate(divide="ignore"):
-            return np.log(x.var(0, ddof=1).sum()), float(overshoot(x.mean(0), self.means[k], self.centre))
-
-
-class _Contrast:
-    """The conditional model, taking note of how far the two predictions are apart on the way."""
-
-    def __init__(self, cond: Model, uncond: Model) -> None:
-        self.cond, self.uncond = cond, uncond
-        self.squares: dict[float, list[tuple[float, float]]] = {}
-
-    def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **extra_args: Any) -> torch.Tensor:
-        cond, uncond = self.cond(x, sigma, **extra_args), self.uncond(x, sigma, **extra_args)
-        apart, spread = ((a - b).double().square().sum().item() for a, b in ((cond, uncond), (x, x.mean(0))))
-        self.squares.setdefault(float(sigma.flatten()[0]), []).append((apart, spread))
-        return cond
-
-    def importance(self) -> tuple[Array, Array]:
-        """Noise levels, decreasing, and the relative displacement per unit of weight of the step around each."""
-        levels = np.array(sorted((s for s in self.squares if s > 0), reverse=True))
-        sums = np.array([np.sum(self.squares[s], axis=0) for s in levels])
-        steps = np.abs(np.gradient(np.log(levels))) if len(levels) > 1 else np.ones(1)
-        return levels, np.sqrt(sums[:, 0] / sums[:, 1]) * steps
-
-
 def _labels(start: torch.Tensor, class_cond: torch.Tensor) -> npt.NDArray[np.int64]:
     if class_cond.shape != (len(start),) or class_cond.is_floating_point():
         raise ValueError(
@@ -415,10 +342,3 @@ def _check_design(probes: int, bands: int, scales: tuple[float, float], batch: i
         raise ValueError(f"probes must be at least 4 (some 24 for six bands); got {probes}")
     if len(scales) != 2 or not -math.inf < scales[0] < scales[1] < math.inf:
         raise ValueError(f"scales must be (lowest, highest), finite; got {scales}")
-
-
-def _flat(name: str, value: Any, shape: tuple[int, ...]) -> Array:
-    array = np.asarray(value.cpu() if isinstance(value, torch.Tensor) else value, dtype=np.float64)
-    if array.size != math.prod(shape) or not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite and hold {' x '.join(map(str, shape))} numbers; got {array.shape}")
-    return array.reshape(shape)
