@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kdist.files import prepare_output, write_atomically
-from scripts.results.figures import FIGURES, Figure
+from scripts.results.figures import FIGURES, UNMEASURED, Figure
 from scripts.results.store import NotMade, Store, circumstances
 
 DOCS, README = Path("docs"), Path("README.md")
@@ -46,8 +46,11 @@ def main(
     matplotlib.use("Agg")
     console = Console()
     chosen = [name.upper() for name in only or FIGURES]
-    if unknown := sorted(set(chosen) - set(FIGURES)):
-        raise typer.BadParameter(f"no figure {', '.join(unknown)}; there are {', '.join(FIGURES)}", param_hint="--only")
+    figures = FIGURES | {name: figure for name, figure in UNMEASURED.items() if name in chosen}
+    if unknown := sorted(set(chosen) - set(figures)):
+        raise typer.BadParameter(
+            f"no figure {', '.join(unknown)}; there are {', '.join(FIGURES | UNMEASURED)}", param_hint="--only"
+        )
     if quick and out == DOCS:
         raise typer.BadParameter(
             "--quick would replace the real results in docs; choose another folder", param_hint="--out"
@@ -57,7 +60,7 @@ def main(
         return
     prepare_output(out)
     texts: dict[str, dict[str, str]] = {}
-    for name, figure in FIGURES.items():
+    for name, figure in figures.items():
         try:
             texts[name] = make(name, figure, out, quick=quick, measure=name in chosen, console=console)
         except NotMade:
@@ -101,7 +104,7 @@ def page(texts: dict[str, dict[str, str]], *, quick: bool) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    complete = texts.keys() == FIGURES.keys()
+    complete = texts.keys() >= FIGURES.keys()
     return environment.from_string(TEMPLATE.read_text()).render(
         texts=texts, quick=quick, complete=complete, **dict.fromkeys(FIGURES) | texts
     )

@@ -86,8 +86,9 @@ class Certificate:
 
     @property
     def better(self) -> bool:
-        """Closer to the real classes than the constant beyond chance, and not less accurate beyond chance."""
-        if self.difference("distance").interval()[1] >= 0:
+        """No constant itself, closer to the real classes than the constant beyond chance, and not less accurate beyond
+        chance."""
+        if isinstance(self.tuned.schedule, Constant) or self.difference("distance").interval()[1] >= 0:
             return False
         return "accuracy" not in self.tuned.values or self.difference("accuracy").interval()[1] >= 0
 
@@ -118,6 +119,10 @@ class Certificate:
             a, b = self.tuned.values["accuracy"].value, self.constant.values["accuracy"].value
             what += f" at accuracy {a:.3f} against {b:.3f}"
         what += f", {self.tuned.calls_per_sample:g} against {self.constant.calls_per_sample:g} calls"
+        if isinstance(self.tuned.schedule, Constant):
+            return (
+                f"Nothing better than a constant scale was found: {self.tuned.name}, {what} for {self.constant.name}."
+            )
         if self.better:
             return f"Better than {describe(self.constant.schedule)}: {what}."
         return f"Not better than {describe(self.constant.schedule)}: {what}."

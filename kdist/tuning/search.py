@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = ["Progress", "Search"]
 
 _CERTIFY = "certified:"  # study attributes that keep the certification's chunks
 SETTLE = 0.75  # of the search's calls, after which nothing new is tried
+UNREACHABLE = 0.05  # probability that the bounds hold, below which there is nothing to certify
 REFIT = 1.2  # growth of the study after which the surrogates' hyperparameters are found anew
 MIN_BLOCKS = 12  # without which a search tells nothing
 
@@ -65,6 +67,10 @@ class Search:
 
     def check_budget(self) -> None:
         """Raise ValueError where the calls are too few to tell anything."""
+        fewest = len(self.problem.seen.called)
+        most = min((bound.limit for bound in self.bounds if bound.name == "calls_per_sample"), default=math.inf)
+        if most < fewest:
+            raise ValueError(f"calls_per_sample={most:g} is not possible: the sampler alone makes {fewest} calls")
         block = 2 * len(self.problem.seen.called) * self.per_class * len(self.problem.classes)
         needed = round((MIN_BLOCKS * block + self.problem.calls) / (1 - self.certify))
         if self.calls < needed:
@@ -123,6 +129,13 @@ class Search:
 
     def _trial(self) -> None:
         trial = self.study.ask()
+        try:
+            self._measure(trial)
+        except BaseException:  # Ctrl-C too: nobody waits for this trial
+            self.study.tell(trial, state=TrialState.FAIL)
+            raise
+
+    def _measure(self, trial: optuna.Trial) -> None:
         schedule, choices = self.space.suggest(trial)
         key = identity(schedule, choices)
         trial.set_user_attr("key", key)
@@ -150,8 +163,11 @@ class Search:
 
     def certificate(self) -> Certificate:
         """The best schedule and a constant scale of its accuracy on fresh seeds."""
+        self._races.clear()  # from the trials alone, not from when this process found the hyperparameters
         race = self.race()
         winner = race.standings()[0]
+        if winner.feasible < UNREACHABLE:
+            raise ValueError(self._reached())
         finalists = [(winner.candidate.schedule, winner.candidate.choices)]
         finalists.append((rival(race, winner), {name: v[0] for name, v in self.space.choices.items()}))
         each = sum(self.problem.calls_per_sample(*finalist) for finalist in finalists) * len(self.problem.classes)
@@ -161,6 +177,18 @@ class Search:
         promised.update({name: value.value for name, value in winner.candidate.values.items() if name != "distance"})
         promised["measured distance"] = winner.candidate.values["distance"].value
         return Certificate(tuned, constant, promised, self.bounds, self.problem.seen.paired)
+
+    def _reached(self) -> str:
+        """What was reached of the bounds, where nothing holds them."""
+        bounds = [bound for bound in self.bounds if bound.name != "calls_per_sample"]
+        found = []
+        for bound in bounds:
+            best = max(self.known(), key=lambda c: bound.sign * c.values[bound.name].value)
+            value = best.values[bound.name].value
+            shown = math.sqrt(max(value, 0.0)) if bound.name == "displacement" else value
+            found.append(f"{bound.name} {shown:.3f} on {best.samples} samples by {best.schedule}")
+        wanted = " and ".join(map(str, bounds))
+        return f"{wanted} is not reached by anything that was tried; at most {', '.join(found)}: ask for less"
 
     def _certified(self, schedule: Schedule, choices: Mapping[str, Any], chunks: int) -> Certified:
         """One finalist on the fresh seeds; chunks that an earlier run finished are not drawn again."""

@@ -172,7 +172,7 @@ class Space:
         """Parameters worth a first look: constants, what the literature found, and any ``others`` as bands."""
         cut, last = self.bands(8), len(self.levels)
         at = [cut[min(k, len(cut) - 1)] for k in range(9)]
-        top = self.scales[1]
+        bottom, top = self.scales
         starts: list[dict[str, Any]] = [{"family": "constant", "scale": s} for s in (1.0, 1.25, 1.5, 2.0, 3.0)]
         starts += [
             {"family": "interval", "scale": s, "start": at[i], "stop": at[j]}
@@ -186,7 +186,11 @@ class Space:
         starts += [self.as_bands(schedule) for schedule in others]
         default = {name: _named(values[0]) for name, values in self.choices.items()}
         starts = [{**start, **default} for start in starts if start["family"] in self.families]
-        return [start for start in starts if start.get("scale", 1.0) <= top] or [dict(_anywhere(self).params)]
+        starts = [start for start in starts if start.get("scale", 1.0) <= top]
+        for start in starts:
+            for name in {"first", "last", "early", "late"} & start.keys():
+                start[name] = min(max(start[name], bottom), top)
+        return starts or [dict(_anywhere(self).params)]
 
     # Families
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["FIGURES", "Figure"]
+__all__ = ["FIGURES", "UNMEASURED", "Figure"]
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,10 @@ FIGURES: dict[str, Figure] = {
         full={"per_class": 48, "theory_per_class": 16, "seed": 0},
         quick={"saved": "docs/data/F8.json"},
     ),
+}
+
+# Runs by --only, but is not part of docs/results.md before its full run is committed: move it up then.
+UNMEASURED: dict[str, Figure] = {
     "F10": Figure(
         title="The search for a schedule against other ways to look, at equal calls",
         module="tuning",

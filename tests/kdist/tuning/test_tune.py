@@ -58,6 +58,36 @@ def test_a_budget_that_tells_nothing_says_what_it_would_need(toy, real, judge):
         kdist.tune(toy, real=real, judge=judge, calls=500)
 
 
+def test_a_bound_that_nothing_reaches_says_what_was_reached(toy, real, judge):
+    # means at most 0.72 of a standard deviation from the border: some 0.77
+    with pytest.raises(ValueError, match=r"accuracy at least 0\.999 is not reached.* accuracy 0\.\d+ on \d+ samples"):
+        kdist.tune(toy, real=real, judge=judge, calls=6000, per_class=10, accuracy=0.999, scales=(0.9, 1.2))
+    with pytest.raises(ValueError, match="calls_per_sample=3 is not possible: the sampler alone makes 5 calls"):
+        kdist.tune(toy, real=real, judge=judge, calls=6000, calls_per_sample=3)
+
+
+def test_a_constant_is_never_called_better_than_a_constant(toy, real):
+    tuned = kdist.tune(toy, real=real, calls=3000, families=["constant"])
+    assert not tuned.certified.better
+    assert tuned.certified.verdict.startswith("Nothing better than a constant scale was found")
+
+
+def test_an_interrupted_run_goes_on(toy, real, judge, tmp_path):
+    runs = toy.runs
+
+    def impatient(schedule, labels, seeds):
+        if toy.runs > runs + 8:
+            raise KeyboardInterrupt
+        return toy(schedule, labels, seeds)
+
+    with pytest.raises(KeyboardInterrupt):
+        kdist.tune(impatient, real=real, judge=judge, calls=3000, out=tmp_path)
+    tuned = kdist.tune(toy, real=real, judge=judge, calls=3000, out=tmp_path, resume=True)
+    study = optuna.load_study(study_name="kdist-tune", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert [trial.state.name for trial in study.trials].count("FAIL") == 1
+    assert tuned.certified.samples > 0
+
+
 def test_unpaired_seeds_are_detected_and_said(careless_toy, real, judge):
     tuned = kdist.tune(careless_toy, real=real, judge=judge, calls=3000)
     assert not tuned.certified.paired
