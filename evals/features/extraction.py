@@ -228,7 +228,8 @@ def _assemble(
     }
     if difference is not None:
         metadata["resize_difference"] = difference
-    return Features(np.concatenate(x), source.labels[rows], rows, metadata)
+    seeds = None if source.seeds is None else np.array(source.seeds, dtype=np.uint64)[rows]
+    return Features(np.concatenate(x), source.labels[rows], rows, metadata, seeds)
 
 
 def _resize_difference(source: Source, extractor: Extractor, pool: Executor) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """Features on disk: what ``kdist features`` writes and ``kdist measure`` and ``kdist predict`` read.
 
 One npz or safetensors file with ``x`` (N, d) float32, ``y`` (N,) int64, ``index`` (N,) int64 (places in the source,
-so that paired samples stay paired when some images were bad) and ``metadata`` (JSON). Equal features make equal
+so that paired samples stay paired when some images were bad), ``seeds`` (N,) uint64 where the source knows what each
+sample was drawn from, and ``metadata`` (JSON). Equal features make equal
 bytes: nothing of the time or the machine's state goes in.
 """
 
@@ -34,15 +35,22 @@ class Features:
         y: (N,) int64.
         index: (N,) int64, each image's place in its source.
         metadata: how they were made: extractor, weights' hash, preprocessing, source, classes, bad images, ...
+        seeds: (N,) uint64, what each sample was drawn from; None where the source does not say.
     """
 
     x: np.ndarray
     y: np.ndarray
     index: np.ndarray
     metadata: dict[str, Any]
+    seeds: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def rows(self, chosen: np.ndarray) -> Features:
+        """Those rows alone; ``chosen`` is a mask or an array of rows."""
+        seeds = None if self.seeds is None else self.seeds[chosen]
+        return replace(self, x=self.x[chosen], y=self.y[chosen], index=self.index[chosen], seeds=seeds)
 
     @property
     def bad(self) -> list[dict[str, Any]]:
@@ -64,6 +72,8 @@ class Features:
         """
         path = check_path(path)
         arrays = {"x": self.x, "y": self.y, "index": self.index}
+        if self.seeds is not None:
+            arrays["seeds"] = self.seeds
         metadata = {"format": _FORMAT, "version": _VERSION, **self.metadata, "classes": _for_json(self.classes)}
         about = json.dumps(metadata, sort_keys=True)
         if path.suffix == ".npz":
@@ -122,7 +132,7 @@ def load_features(path: str | Path) -> Features:
         labels, names = class_labels(f"{path}: y", labels, len(x))
         metadata = {"classes": _for_json(names)}
     index = _checked_index(path, arrays.get("index", np.arange(len(x))), len(x), metadata)
-    return Features(x, labels, index, metadata)
+    return Features(x, labels, index, metadata, _checked_seeds(path, arrays.get("seeds"), labels))
 
 
 def load_sampled(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -183,12 +193,24 @@ def _checked_index(path: Path, index: np.ndarray, count: int, metadata: dict[str
     return index.astype(np.int64)
 
 
-def make_comparable(real: Features, fake: Features) -> Features:
+def _checked_seeds(path: Path, seeds: np.ndarray | None, y: np.ndarray) -> np.ndarray | None:
+    """Each row's seed, none twice in a class."""
+    if seeds is None:
+        return None
+    if seeds.shape != y.shape or seeds.dtype.kind not in "iu" or (len(seeds) and int(seeds.min()) < 0):
+        raise ValueError(f"{path}: seeds must be (N,) whole numbers from 0; got shape {seeds.shape} {seeds.dtype}")
+    if len(set(zip(y.tolist(), seeds.tolist(), strict=True))) < len(seeds):
+        raise ValueError(f"{path}: seeds names a seed of a class twice, and pairs cannot be told; make it again")
+    return seeds.astype(np.uint64)
+
+
+def make_comparable(real: Features, fake: Features, *, role: str = "real") -> Features:
     """``fake`` with the class numbers of ``real``: classes are matched by their names.
 
     (Class folders are numbered in sorted order, so that a set that lacks a class numbers the rest differently. Where
     nothing names the numbers, they are the names.) A class of ``fake`` that ``real`` does not have gets a number of
-    its own. The only class of a set without labels may be whatever the only class of the other set is.
+    its own. The only class of a set without labels may be whatever the only class of the other set is. ``role`` is what
+    messages call ``real``.
 
     Raises:
         ValueError: the features come from different extractors, weights or preprocessing, differ in length, or have no
@@ -198,11 +220,11 @@ def make_comparable(real: Features, fake: Features) -> Features:
         ours, theirs = real.metadata.get(part), fake.metadata.get(part)
         if ours is not None and theirs is not None and ours != theirs:
             raise ValueError(
-                f"real and fake features differ in {part}: {ours!r} against {theirs!r}; extract both in the same way"
+                f"{role} and fake features differ in {part}: {ours!r} against {theirs!r}; extract both in the same way"
             )
     if real.x.shape[1] != fake.x.shape[1]:
         raise ValueError(
-            f"real features have length {real.x.shape[1]}, fake ones {fake.x.shape[1]}; extract both alike"
+            f"{role} features have length {real.x.shape[1]}, fake ones {fake.x.shape[1]}; extract both alike"
         )
     if real.classes == fake.classes:
         return fake
@@ -211,8 +233,8 @@ def make_comparable(real: Features, fake: Features) -> Features:
         only = [*real.classes.values(), *fake.classes.values()]
         if len(only) > 2 or ALL not in only:
             raise ValueError(
-                f"real and fake features have no class in common: {_few(real)} against {_few(fake)}. Equal numbers are "
-                "no equal classes: name them alike (class folders, labels that are names, classes= of a sampler)"
+                f"{role} and fake features have no class in common: {_few(real)} against {_few(fake)}. Equal numbers "
+                "are no equal classes: name them alike (class folders, labels that are names, classes= of a sampler)"
             )
         number_of = {name: label for label in real.classes for name in fake.classes.values()}
     unused = max([*real.classes, *fake.classes]) + 1

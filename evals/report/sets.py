@@ -45,6 +45,7 @@ def open_sets(
     real: str | Path,
     fakes: Sequence[str | Path],
     *,
+    role: str = "real",
     names: Sequence[str] = (),
     extractor: str = "inception",
     weights: str | None = None,
@@ -63,6 +64,7 @@ def open_sets(
     Args:
         real: path of the real set.
         fakes: paths of the generated sets.
+        role: What the first set is called, in messages too.
         names: Names of the generated sets; by default the file and folder names.
         extractor, weights, allow_unknown_weights, device: for images, see :func:`build_extractor`.
         value_range: what black and white are, for npz files of float images.
@@ -74,14 +76,14 @@ def open_sets(
         OSError: nothing at a path, or the disk is full.
     """
     paths = [Path(real), *map(Path, fakes)]
-    called = ["real", *_names(paths[1:], names)]
+    called = [role, *_names(paths[1:], names)]
     opened = [_open(path, value_range) for path in paths]
     network: Extractor | None = None
     if any(isinstance(entry, Source) for entry in opened):
         network = build_extractor(
             extractor, device=device, weights=weights, allow_unknown_weights=allow_unknown_weights
         )
-        _check_agrees(opened, called, network)
+        _check_agrees(opened, called, network, role)
     sets = []
     for name, path, entry in zip(called, paths, opened, strict=True):
         if isinstance(entry, Features):
@@ -97,7 +99,7 @@ def open_sets(
             progress=progress,
         )
         sets.append(MeasuredSet(name, printable(str(path)), features, entry))
-    return [sets[0], *(comparable(sets[0], entry) for entry in sets[1:])]
+    return [sets[0], *(comparable(sets[0], entry, role=role) for entry in sets[1:])]
 
 
 def _names(paths: list[Path], names: Sequence[str]) -> list[str]:
@@ -130,14 +132,14 @@ def _holds_features(path: Path) -> bool:
     return "x" in found and ("metadata" in found or found["x"].ndim < 3)
 
 
-def _check_agrees(opened: list[Features | Source], called: list[str], network: Extractor) -> None:
+def _check_agrees(opened: list[Features | Source], called: list[str], network: Extractor, role: str) -> None:
     """Feature files come from the network that the images are about to go through."""
     for place, (name, entry) in enumerate(zip(called, opened, strict=True)):
         if isinstance(entry, Features):
             future = replace(entry, metadata={**network.identity, "classes": entry.metadata.get("classes", {})})
             real, fake = (future, entry) if place else (entry, future)
             try:
-                make_comparable(real, fake)
+                make_comparable(real, fake, role=role)
             except ValueError as error:
                 raise ValueError(f"{error} (the features of {name!r} are on file; --extractor is for images)") from None
 
@@ -157,10 +159,10 @@ def _images_of(features: Features, value_range: ValueRange | None) -> Source | N
     return source if content is None or content == content_hash(source) else None
 
 
-def comparable(real: MeasuredSet, fake: MeasuredSet) -> MeasuredSet:
+def comparable(real: MeasuredSet, fake: MeasuredSet, *, role: str = "real") -> MeasuredSet:
     """``fake`` with the class numbers of ``real``, see :func:`make_comparable`."""
     try:
-        return replace(fake, features=make_comparable(real.features, fake.features))
+        return replace(fake, features=make_comparable(real.features, fake.features, role=role))
     except ValueError as error:
         raise ValueError(f"{real.path} and {fake.path}: {error}") from None
 

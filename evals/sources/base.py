@@ -36,6 +36,7 @@ class Source(ABC):
         labels: (N,) int64.
         classes: the name of each label that may occur.
         description: where the images come from, in words; part of the features' metadata.
+        seeds: what each image was drawn from, a whole number from 0, none twice in a class; None if that is not known.
         value_range: what black and white are in the floats behind the pictures that were loaded; None if none were.
         concurrent: whether other threads may load while the network runs.
     """
@@ -43,6 +44,7 @@ class Source(ABC):
     labels: np.ndarray
     classes: dict[int, str]
     description: str
+    seeds: Sequence[int] | None = None
     value_range: ValueRange | None = None
     concurrent: bool = True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path, PurePosixPath
@@ -25,8 +26,11 @@ from .pictures import as_pictures, from_pillow
 __all__ = ["IMAGE_SUFFIXES", "FileSource", "decode", "open_folder", "open_zip"]
 
 
+_SEED = re.compile(r"(?:seed)?[-_ ]?(\d{1,20})", re.ASCII | re.IGNORECASE)
+
+
 class FileSource(Source):
-    """Image files by name, each with a function that gives its bytes."""
+    """Image files by name, each with a function that gives its bytes; files called by numbers have these as seeds."""
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class FileSource(Source):
     ) -> None:
         self.files, self._read = list(files), list(files.values())
         self.labels, self.classes, self.description = labels, classes, description
+        self.seeds = _seeds(self.files, labels)
 
     def name(self, index: int) -> str:
         return self.files[index]
@@ -65,6 +70,15 @@ class FileSource(Source):
             return digest, data if isinstance(data, BadImage) else decode(data, self.files[index])
         except Exception as error:  # decoders raise nearly anything on broken files; none of it may end a long run
             return digest, BadImage.because(error)
+
+
+def _seeds(files: Sequence[str], labels: np.ndarray) -> list[int] | None:
+    """The numbers that all files are called by (``12.png``, ``seed-12.png``), if none occurs twice in a class."""
+    found = [_SEED.fullmatch(PurePosixPath(file).stem) for file in files]
+    seeds = [int(match[1]) for match in found if match]
+    if len(seeds) < len(files) or max(seeds) >= 2**64:
+        return None
+    return seeds if len(set(zip(labels.tolist(), seeds, strict=True))) == len(files) else None
 
 
 def decode(data: bytes, name: str) -> np.ndarray:

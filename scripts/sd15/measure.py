@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from kdist.evals import measure
 from kdist.evals.features import Extractor, build_extractor
+from kdist.evals.features.alignment import Clip, prompt_alignment
 from kdist.evals.features.extraction import extract
 from kdist.evals.sources import as_source
 from kdist.evals.statistics.diversity import squared_distances, vendi
@@ -33,15 +32,6 @@ from kdist.evals.statistics.diversity import squared_distances, vendi
 REFERENCE = "unguided"
 # what is not looked at here
 WITHOUT: dict[str, Any] = {"resamples": 0, "subspace": 0, "splits": 0, "neighbour_queries": 0, "fid": False}
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A CLIP model with what prepares its inputs."""
-
-    model: Any
-    tokenizer: Any
-    processor: Any
 
 
 def load_extractors(specs: Sequence[str], device: str) -> dict[str, Extractor]:
@@ -53,23 +43,6 @@ def load_extractors(specs: Sequence[str], device: str) -> dict[str, Extractor]:
         options: dict[str, Any] = {"size": 32} if name == "pixels" else {}
         extractors[name] = build_extractor(name, device=device, weights=weights or None, **options)
     return extractors
-
-
-def load_clip(folder: Path, device: str) -> Clip:
-    """A CLIP model in transformers' format.
-
-    Raises:
-        FileNotFoundError: there is none at ``folder``.
-    """
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"no transformers CLIP model at {folder}: a folder with config.json is needed")
-    from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
-
-    return Clip(
-        CLIPModel.from_pretrained(folder, local_files_only=True).to(device).eval(),
-        AutoTokenizer.from_pretrained(folder, local_files_only=True),
-        CLIPImageProcessor.from_pretrained(folder, local_files_only=True),
-    )
 
 
 def measure_run(
@@ -135,19 +108,11 @@ def spread_by_prompt(x: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return float(np.mean(scores)), float(np.mean(distances))
 
 
-@torch.no_grad()
 def alignment(clip: Clip, images: Path, prompts: Sequence[str]) -> float:
-    """Mean cosine between CLIP's embeddings of the images in the prompts' folders and of their prompts."""
+    """Mean over prompts of the mean cosine between CLIP's embeddings of a prompt and of its images."""
     source = as_source(images)
-    device = clip.model.device
-    cosines = []
-    for label in sorted(source.classes):
-        pictures = [np.array(picture) for picture in source.load(np.flatnonzero(source.labels == label).tolist())]
-        tokens = clip.tokenizer([prompts[label]], return_tensors="pt", truncation=True).to(device)
-        pixels = clip.processor(images=pictures, return_tensors="pt").pixel_values.to(device)
-        embeds = clip.model(pixel_values=pixels, **tokens)
-        cosines.append((embeds.image_embeds @ embeds.text_embeds.T).mean().item())  # both have unit length
-    return float(np.mean(cosines))
+    cosines = prompt_alignment(clip, source, dict(enumerate(prompts)))
+    return float(np.mean([np.nanmean(cosines[source.labels == label]) for label in np.unique(source.labels)]))
 
 
 def table(kind: str, results: Mapping[str, Any]) -> Table:

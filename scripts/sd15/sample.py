@@ -34,9 +34,10 @@ from rich.table import Table
 
 import kdist
 from kdist.compat import import_k_diffusion
+from kdist.evals.features.alignment import load_clip, read_prompts
 from kdist.evals.features.extractor import resolve_device
 from kdist.files import write_atomically
-from scripts.sd15.measure import REFERENCE, load_clip, load_extractors, measure_run
+from scripts.sd15.measure import REFERENCE, load_extractors, measure_run
 
 K = import_k_diffusion()  # also mends torchvision, which diffusers imports
 
@@ -163,21 +164,6 @@ def load(model: Path, prompts: Sequence[str], out: Path, *, steps: int, seed: in
         seed=seed,
         out=out,
     )
-
-
-def read_prompts(path: Path) -> list[str]:
-    """One prompt per line; empty lines and lines that start with # are left out.
-
-    Raises:
-        ValueError: none, or one twice (its images would be counted as two classes).
-    """
-    prompts = [line.strip() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    if not prompts:
-        raise ValueError(f"{path} has no prompt in it")
-    twice = sorted({prompt for prompt in prompts if prompts.count(prompt) > 1})
-    if twice:
-        raise ValueError(f"{path} has prompts twice: {', '.join(map(repr, twice))}")
-    return prompts
 
 
 def choose_schedules(wanted: Sequence[str], own: dict[str, kdist.Schedule]) -> dict[str, kdist.Schedule]:
