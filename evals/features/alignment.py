@@ -49,8 +49,9 @@ def load_clip(folder: str | Path, device: str | torch.device = "cpu") -> Clip:
     except ImportError as error:
         raise ImportError("prompt alignment needs transformers: pip install 'kdist[diffusers]'") from error
     try:
+        model: Any = CLIPModel.from_pretrained(folder, local_files_only=True)
         return Clip(
-            CLIPModel.from_pretrained(folder, local_files_only=True).to(device).eval(),
+            model.to(device).eval(),
             AutoTokenizer.from_pretrained(folder, local_files_only=True),
             CLIPImageProcessor.from_pretrained(folder, local_files_only=True),
         )

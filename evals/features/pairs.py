@@ -35,12 +35,16 @@ def paired_rows(first: Features, other: Features) -> Pairs:
         rows, other_rows = _common(first.y, first.seeds, other.y, other.seeds)
         if len(rows):
             return Pairs(rows, other_rows, True)
-    return Pairs(*_common(first.y, first.index, other.y, other.index), False)
+    rows, other_rows = _common(first.y, first.index, other.y, other.index)
+    return Pairs(rows, other_rows, False)
 
 
-def _common(y: np.ndarray, key: np.ndarray, other_y: np.ndarray, other_key: np.ndarray) -> tuple[np.ndarray, ...]:
+def _common(
+    y: np.ndarray, key: np.ndarray, other_y: np.ndarray, other_key: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     kind = np.dtype([("class", np.int64), ("key", np.uint64)])
-    tables = [np.empty(len(y), kind), np.empty(len(other_y), kind)]
-    for table, labels, keys in zip(tables, (y, other_y), (key, other_key), strict=True):
-        table["class"], table["key"] = labels, keys
-    return np.intersect1d(*tables, return_indices=True)[1:]
+    one, two = np.empty(len(y), kind), np.empty(len(other_y), kind)
+    one["class"], one["key"] = y, key
+    two["class"], two["key"] = other_y, other_key
+    _, rows, other_rows = np.intersect1d(one, two, return_indices=True)
+    return rows, other_rows

@@ -15,17 +15,23 @@ from .comparison import Comparison, compare_sets
 from .files import SCHEMA, classes_csv, results_json
 from .page import FIGURES, make_figures, make_page
 from .paired import PairedRatio, paired_distance, paired_ratio
+from .reference import ReferenceComparison, compare_to_reference
+from .reference_output import REFERENCE_SCHEMA, write_reference_report
 from .sets import MeasuredSet, open_sets
 
 __all__ = [
+    "REFERENCE_SCHEMA",
     "SCHEMA",
     "Comparison",
     "MeasuredSet",
     "PairedRatio",
+    "ReferenceComparison",
     "compare_sets",
+    "compare_to_reference",
     "open_sets",
     "paired_distance",
     "paired_ratio",
+    "write_reference_report",
     "write_report",
 ]
 

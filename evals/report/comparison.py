@@ -193,8 +193,7 @@ def _common(real: MeasuredSet, fakes: Sequence[MeasuredSet]) -> tuple[MeasuredSe
 
 
 def _restrict(features: Features, labels: Sequence[int]) -> Features:
-    rows = np.isin(features.y, labels)
-    return Features(features.x[rows], features.y[rows], features.index[rows], features.metadata)
+    return features.rows(np.isin(features.y, labels))
 
 
 def _shared_first(reports: Mapping[str, DistortionReport]) -> list[str]:

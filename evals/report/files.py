@@ -15,7 +15,7 @@ from ..statistics.results import ClassDistortion
 from .comparison import Comparison
 from .sets import describe
 
-__all__ = ["SCHEMA", "classes_csv", "results_json"]
+__all__ = ["SCHEMA", "classes_csv", "estimate_columns", "results_json"]
 
 SCHEMA = "kdist.report/2"
 
@@ -67,17 +67,18 @@ def _row(entry: ClassDistortion) -> dict[str, Any]:
         value = getattr(entry, field.name)
         if field.name == "directional_ratios":
             for place, ratio in enumerate(value):
-                row |= _columns(f"direction_{place}", ratio)
+                row |= estimate_columns(f"direction_{place}", ratio)
         elif field.name == "warnings":
             row["warnings"] = "; ".join(value)
         elif isinstance(value, Estimate):
-            row |= _columns(field.name, value)
+            row |= estimate_columns(field.name, value)
         else:
             row[field.name] = value
     return row
 
 
-def _columns(name: str, estimate: Estimate) -> dict[str, Any]:
+def estimate_columns(name: str, estimate: Estimate) -> dict[str, Any]:
+    """Its value, interval, floor, p- and q-value as columns of a table."""
     plain = estimate.to_dict()
     floor = plain["floor"] or {"value": None, "interval": None}
     low, high = plain["interval"] or (None, None)

@@ -14,7 +14,7 @@ from . import html
 from .comparison import Comparison
 from .sets import MeasuredSet
 
-__all__ = ["ClassStrips", "gallery"]
+__all__ = ["ClassStrips", "gallery", "side_by_side"]
 
 LARGEST = 72  # pixels of a thumbnail's side
 SMALL = 33  # below this, images are shown in enlarged pixels
@@ -54,13 +54,16 @@ def gallery(comparison: Comparison, classes: Sequence[ClassDistortion], *, shown
                 loaded.append((each, pictures))
         if not loaded:
             continue
-        size, columns = _thumbnail(loaded[0][1][0]), max(len(pictures) for _, pictures in loaded)
-        strips = [
-            (each.name, _kept(comparison, each, entry), html.image_uri(_strip(pictures, size, columns)))
-            for each, pictures in loaded
-        ]
-        result.append(ClassStrips(entry, tuple(strips), max(size) < SMALL))
+        uris, pixelated = side_by_side([pictures for _, pictures in loaded])
+        strips = [(each.name, _kept(comparison, each, entry), uri) for (each, _), uri in zip(loaded, uris, strict=True)]
+        result.append(ClassStrips(entry, tuple(strips), pixelated))
     return result
+
+
+def side_by_side(rows: Sequence[list[np.ndarray]]) -> tuple[list[str], bool]:
+    """Rows of pictures, all of one size, as ``data:`` URIs; and whether they are so small that their pixels show."""
+    size, columns = _thumbnail(rows[0][0]), max(map(len, rows))
+    return [html.image_uri(_strip(pictures, size, columns)) for pictures in rows], max(size) < SMALL
 
 
 def _kept(comparison: Comparison, each: MeasuredSet, entry: ClassDistortion) -> float | None:

@@ -15,7 +15,7 @@ from .comparison import Comparison
 from .gallery import gallery
 from .glossary import MEANINGS, STATISTICS, Statistic, interval, number, present
 
-__all__ = ["FIGURES", "make_figures", "make_page"]
+__all__ = ["FIGURES", "Cell", "make_figures", "make_page", "shown_width"]
 
 FIGURES = ("trade_off", "classes", "extreme_classes", "directions", "statistics")  # all that may be drawn
 EXTREMES = 20  # classes at either end that are named when there are too many to name all
@@ -78,7 +78,7 @@ def make_page(comparison: Comparison, pictures: dict[str, bytes], command: str) 
         comparison=comparison,
         summary=comparison.summary(),
         rows=_rows(comparison, statistics),
-        pictures={name: (html.png_uri(png), _shown_width(png)) for name, png in pictures.items()},
+        pictures={name: (html.png_uri(png), shown_width(png)) for name, png in pictures.items()},
         galleries=gallery(comparison, with_images),
         ranked=ranked,
         class_rows=[_class_row(comparison, entry) for entry in few],
@@ -90,7 +90,7 @@ def make_page(comparison: Comparison, pictures: dict[str, bytes], command: str) 
     )
 
 
-def _shown_width(png: bytes) -> int:
+def shown_width(png: bytes) -> int:
     """CSS pixels: all figures at the same scale, so that their letters are of one size."""
     return round(int.from_bytes(png[16:20], "big") * _SCREEN_DPI / _PNG_DPI)
 

@@ -21,6 +21,7 @@ from scipy import special
 from scipy.spatial.distance import cdist
 
 from ..features.feature_set import Features
+from ..features.pairs import paired_rows
 from ..statistics.estimate import NAN, Estimate, variance_degrees, with_q_values
 
 __all__ = ["PairedRatio", "paired_distance", "paired_ratio"]
@@ -33,13 +34,15 @@ class PairedRatio:
     Attributes:
         ratio: geometric mean over classes of ``tr S_other / tr S_first``, with interval and p-value.
         classes: label to the class's ratio, with interval, p-value and q-value over classes.
-        pairs: number of samples that both sets have, by place and label.
+        pairs: number of samples that both sets have, by seed and label, or by place and label.
+        by_seed: both sets say that pairs were drawn from the same seeds.
         smaller, larger: classes whose ratio is below or above 1 with q-value under 1 - confidence.
     """
 
     ratio: Estimate
     classes: dict[int, Estimate]
     pairs: int
+    by_seed: bool
     smaller: int
     larger: int
 
@@ -49,6 +52,7 @@ class PairedRatio:
             "ratio": self.ratio.to_dict(),
             "classes": {str(label): ratio.to_dict() for label, ratio in self.classes.items()},
             "pairs": self.pairs,
+            "by_seed": self.by_seed,
             "smaller": self.smaller,
             "larger": self.larger,
         }
@@ -58,7 +62,7 @@ def paired_ratio(first: Features, other: Features, *, confidence: float = 0.95) 
     """Variance within classes of ``other`` over that of ``first``; None if a class has fewer than three pairs.
 
     Args:
-        first: (N, d) features; rows are paired by ``index`` and label.
+        first: (N, d) features; rows are paired by seed and label, see :func:`paired_rows`.
         other: (M, d) features by the same extractor.
         confidence: Confidence of the intervals, in (0, 1).
 
@@ -67,7 +71,7 @@ def paired_ratio(first: Features, other: Features, *, confidence: float = 0.95) 
     """
     if first.x.shape[1] != other.x.shape[1]:
         raise ValueError(f"features differ in length: {first.x.shape[1]} and {other.x.shape[1]}")
-    rows, other_rows = _pairs(first, other)
+    rows, other_rows, by_seed = paired_rows(first, other)
     labels = np.unique(np.concatenate([first.y, other.y]))
     logs, errors, degrees = [], [], []
     for label in labels:
@@ -90,6 +94,7 @@ def paired_ratio(first: Features, other: Features, *, confidence: float = 0.95) 
         ratio=_ratio(mean, error, sum(degrees), confidence),
         classes=dict(zip(labels.tolist(), ratios, strict=True)),
         pairs=len(rows),
+        by_seed=by_seed,
         smaller=sum(ratio < 1 for ratio in significant),
         larger=sum(ratio > 1 for ratio in significant),
     )
@@ -100,14 +105,14 @@ def paired_distance(real: Features, first: Features, other: Features, *, confide
 
     Args:
         real: (K, d) features of the real samples.
-        first, other: (N, d) and (M, d) features by the same extractor; rows are paired by ``index`` and label.
+        first, other: (N, d) and (M, d) features by the same extractor, paired by :func:`paired_rows`.
         confidence: Confidence of the interval, in (0, 1).
 
     Returns:
         Mean over classes of the difference, each in units of its real samples' mean distance; None if a class has
         fewer than three pairs, or fewer than three real samples.
     """
-    rows, other_rows = _pairs(first, other)
+    rows, other_rows, _ = paired_rows(first, other)
     values, errors, degrees = [], [], 0
     for label in np.unique(np.concatenate([first.y, other.y])):
         mine, own = first.y[rows] == label, real.x[real.y == label]
@@ -119,13 +124,6 @@ def paired_distance(real: Features, first: Features, other: Features, *, confide
         degrees += int(mine.sum()) - 1
     error = math.sqrt(sum(e**2 for e in errors)) / len(errors)
     return Estimate.student(float(np.mean(values)), error, degrees, confidence)
-
-
-def _pairs(first: Features, other: Features) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of both that are of the same place and class."""
-    _, rows, other_rows = np.intersect1d(first.index, other.index, return_indices=True)
-    same = first.y[rows] == other.y[other_rows]
-    return rows[same], other_rows[same]
 
 
 def _distance_gap(real: np.ndarray, one: np.ndarray, two: np.ndarray) -> tuple[float, float]:

@@ -84,6 +84,8 @@ def _limits(drawn: tuple[float, float], shown: Sequence[Estimate]) -> tuple[floa
         return drawn
     typical = 4 * np.nanmedian(lengths) if np.isfinite(lengths).any() else 0.0
     margin = typical + 0.1 * (values[known].max() - values[known].min())
+    if not margin > 0:
+        return drawn
     return max(drawn[0], values[known].min() - margin), min(drawn[1], values[known].max() + margin)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..features.alignment import Clip, prompt_alignment
+from ..features.feature_set import Features
 from ..features.pairs import Pairs, paired_rows
 from ..statistics.estimate import Estimate, with_q_values
 from ..statistics.pairwise import Jackknife, PairedClass, compare_pairs, pooled
@@ -208,6 +209,12 @@ def _paired(
     if left:
         names = [reference.features.classes[label] for label in sorted(left)]
         warnings.append(f"{len(left)} prompts without {LEAST} common seeds were left out: {few(names)}")
+    for entry in (alone, *chosen):
+        if equal := _collapsed(entry.features):
+            warnings.append(
+                f"{entry.name}: all samples of {len(equal)} prompts are the same, and ratios with them are not "
+                f"defined: {few(equal)}"
+            )
     for entry, own in zip((reference, *sets), (alone, *chosen), strict=True):
         if lost := len(entry.features) - len(own.features):
             warnings.append(f"{entry.name}: {lost} of {len(entry.features)} samples have no partner in every set")
@@ -218,6 +225,12 @@ def _rows(entry: MeasuredSet, pairs: Pairs, kept: np.ndarray) -> MeasuredSet:
     """Its partners of these rows of the reference, in their order."""
     other = dict(zip(pairs.first.tolist(), pairs.other.tolist(), strict=True))
     return replace(entry, features=entry.features.rows(np.array([other[row] for row in kept.tolist()])))
+
+
+def _collapsed(features: Features) -> list[str]:
+    """The names of the classes whose samples are all equal."""
+    spreads = {label: np.ptp(features.x[features.y == label], axis=0).max() for label in np.unique(features.y).tolist()}
+    return [features.classes[label] for label, spread in spreads.items() if not spread > 0]
 
 
 def _cosines(clip: Clip, entry: MeasuredSet, texts: Mapping[str, str]) -> np.ndarray:
@@ -256,7 +269,8 @@ def _against(
         for (label, part), distance in zip(parts.items(), distances, strict=True)
     }
     every = list(parts.values())
-    distance = _distance(pooled([part.distance for part in every]), np.mean([part.swapped for part in every], axis=0))
+    swapped = np.array([part.swapped for part in every if math.isfinite(part.distance.value)] or [np.zeros(0)])
+    distance = _distance(pooled([part.distance for part in every]), swapped.mean(axis=0))
     mean = _numbers(-1, "all prompts", every, list(aligned.values()), variance, distance)
     return AgainstReference(mean, prompts, by_seed, variance.smaller, variance.larger)
 
@@ -269,7 +283,7 @@ def _numbers(
     variance: PairedRatio,
     distance: Estimate,
 ) -> Numbers:
-    alignment = [pooled(each).estimate() for each in zip(*aligned, strict=True)] or [None, None, None]
+    alignment = [pooled(each).estimate() for each in zip(*aligned, strict=True)]  # [] without a CLIP model
     return Numbers(
         label,
         name,
@@ -309,7 +323,9 @@ def _sentence(name: str, found: AgainstReference) -> str:
     if floor is None:
         start = f"{distance} from the reference set"
     elif own.distance > floor.hi:
-        start = f"{distance} from the reference set (equal laws: {number(floor.lo, '.3f')} to {number(floor.hi, '.3f')})"
+        start = (
+            f"{distance} from the reference set (equal laws: {number(floor.lo, '.3f')} to {number(floor.hi, '.3f')})"
+        )
     else:
         start = f"not to be told from the reference set by distance ({distance})"
     text = (

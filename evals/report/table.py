@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["class_table", "comparison_table", "measure_table", "print_tables"]
+__all__ = ["class_table", "comparison_table", "measure_table", "plain_table", "print_tables"]
 
 FEW = 5  # classes at either end of the ranking
 
@@ -21,7 +21,7 @@ def measure_table(comparison: Comparison) -> Table:
     """One generated set: a statistic a row, with interval, floor and p-value."""
     report = comparison.first
     pooled = report.pooled
-    table = _table(f"{comparison.fakes[0].name}: mean over {pooled.n_classes} classes")
+    table = plain_table(f"{comparison.fakes[0].name}: mean over {pooled.n_classes} classes")
     for title in ("", "value", "95 % interval", "real vs real", "p"):
         table.add_column(title, justify="right" if title else "left", no_wrap=True)
     for statistic in present([report]):
@@ -51,7 +51,7 @@ def measure_table(comparison: Comparison) -> Table:
 def comparison_table(comparison: Comparison) -> Table:
     """Several generated sets: a set a row."""
     first = comparison.first.pooled
-    table = _table(f"mean over {first.n_classes} classes, against {comparison.real.path}", gap=0)
+    table = plain_table(f"mean over {first.n_classes} classes, against {comparison.real.path}", gap=0)
     table.add_column("", overflow="fold", min_width=12, max_width=30)
     judge = comparison.judge or "accuracy"
     heading = "accu-\nracy" if judge == "accuracy" else "k-NN\nacc."
@@ -106,7 +106,7 @@ def class_table(comparison: Comparison) -> Table:
     ranked = comparison.ranked()
     few = ranked if len(ranked) <= 2 * FEW else [*ranked[:FEW], *ranked[-FEW:]]
     title = "classes, most shrunk first" if few is ranked else f"the {FEW} most and the {FEW} least shrunk classes"
-    table = _table(f"{comparison.worst_set}: {title}")
+    table = plain_table(f"{comparison.worst_set}: {title}")
     table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=22)
     for head in ("real / fake", "variance kept [95 %]", "real vs real", "q"):
         table.add_column(head, justify="right", no_wrap=True)
@@ -131,7 +131,7 @@ def print_tables(comparison: Comparison, console: Console) -> None:
     console.print(class_table(comparison), markup=False)
 
 
-def _table(title: str, *, gap: int = 1) -> Table:
+def plain_table(title: str, *, gap: int = 1) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text

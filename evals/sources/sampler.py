@@ -50,6 +50,7 @@ class GeneratorSource(Source):
     """
 
     concurrent = False  # the sampler and the network would compete for the device
+    seeds: Sequence[int]
 
     def __init__(
         self,

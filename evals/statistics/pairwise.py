@@ -10,7 +10,8 @@ If a pair's two members can be exchanged, exchanging them changes the sign of ro
 
 Beside it, as ratios to the reference set's: mean pairwise distance, and Vendi score (Friedman and Dieng, TMLR 2023;
 cosines about a centre that both share). Both depend on the number of samples, which is the same for both. Errors are
-the delete-a-group jackknife's over pairs (Shao and Wu, Annals of Statistics 17, 1989).
+the delete-a-group jackknife's over pairs (Shao and Wu, Annals of Statistics 17, 1989), Student's quantile has the
+degrees of freedom that the kurtosis of its effects leaves.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from .diversity import vendi
-from .estimate import NAN, Estimate
+from .estimate import NAN, Estimate, variance_degrees
 
 __all__ = ["Jackknife", "PairedClass", "compare_pairs", "pooled"]
 
@@ -46,7 +47,10 @@ class Jackknife:
 
 
 def pooled(parts: Sequence[Jackknife]) -> Jackknife:
-    """The mean over classes, these classes and no others; degrees by Welch and Satterthwaite."""
+    """The mean over the classes where it is defined; degrees by Welch and Satterthwaite."""
+    parts = [part for part in parts if math.isfinite(part.value) and math.isfinite(part.error)]
+    if not parts:
+        return Jackknife(NAN, NAN, NAN)
     squares = np.square([part.error for part in parts])
     weights = np.square(squares) / [part.degrees for part in parts]
     degrees = squares.sum() ** 2 / weights.sum() if weights.sum() > 0 else float(sum(part.degrees for part in parts))
@@ -118,5 +122,8 @@ def _jackknife(statistic: Callable[[np.ndarray], np.ndarray], count: int) -> lis
     groups = np.array_split(rows, min(count, _GROUPS))
     left_out = np.stack([statistic(np.delete(rows, group)) for group in groups])
     share = (len(groups) - 1) / len(groups)
-    errors = np.sqrt(share * np.square(left_out - left_out.mean(axis=0)).sum(axis=0))
-    return [Jackknife(float(v), float(e), len(groups) - 1) for v, e in zip(statistic(rows), errors, strict=True)]
+    with np.errstate(invalid="ignore"):  # logs of 0, where all samples are the same
+        errors = np.sqrt(share * np.square(left_out - left_out.mean(axis=0)).sum(axis=0))
+        degrees = variance_degrees(left_out)
+    parts = zip(statistic(rows), errors, degrees, strict=True)
+    return [Jackknife(float(value), float(error), float(degree)) for value, error, degree in parts]

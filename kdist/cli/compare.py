@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,6 +55,24 @@ class Settings:
     ] = False
     max_bad: MaxBad = 10
 
+    @property
+    def permutations(self) -> int:
+        """``resamples``, or its default."""
+        return self.resamples if self.resamples is not None else 99 if self.quick else 999
+
+    def reading(self) -> dict[str, Any]:
+        """How :func:`kdist.evals.report.open_sets` reads the sets."""
+        return {
+            "extractor": self.extractor,
+            "weights": self.weights,
+            "allow_unknown_weights": self.allow_unknown_weights,
+            "device": self.device,
+            "value_range": value_limits(self.value_range),
+            "cache": self.cache,
+            "max_bad": self.max_bad,
+            "progress": True,
+        }
+
 
 @grouped
 def measure_command(
@@ -72,9 +90,23 @@ def measure_command(
 
 @grouped
 def compare_command(
-    real: Real,
-    fakes: Annotated[list[str], typer.Argument(help="generated sets, for example one per guidance scale")],
+    sets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="REAL FAKES...", help="the real set, then generated ones; all generated with --reference"
+        ),
+    ],
     settings: Settings,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="without real images: the generated set, of the same prompts and seeds, to compare with"),
+    ] = None,
+    clip: Annotated[
+        Path | None, typer.Option(help="with --reference: CLIP folder in transformers' format, for prompt alignment")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="with --clip: prompts, one a line per class folder  [default: folder names]")
+    ] = None,
     name: Annotated[
         list[str] | None, typer.Option(help="what to call the sets, once each  [default: file names]")
     ] = None,
@@ -84,9 +116,24 @@ def compare_command(
 
     Sets drawn from the same seeds in the same order are compared pair by pair.
 
+    Without real images, --reference names the set (say, of scale 1) that all others are held against, by prompt and
+    seed: folders hold prompt/seed.png.
+
     Example:  kdist compare real.npz scale1.npz scale2.npz scale4.npz --out sweep
+
+    Example:  kdist compare --reference scale1/ scale5/ late/ --extractor clip --clip clip-vit-base-patch32
     """
-    _run(real, fakes, name or [], settings, out)
+    if reference is not None:
+        _run_reference(reference, sets, name or [], settings, clip, prompts, out)
+        return
+    for option, value in (("--clip", clip), ("--prompts", prompts)):
+        if value is not None:
+            raise ValueError(f"{option} belongs to --reference, which compares generated sets by prompt and seed")
+    if len(sets) < 2:
+        raise ValueError(
+            f"compare needs a real set and a generated one; got only {sets[0]} (no real images? --reference SET)"
+        )
+    _run(sets[0], sets[1:], name or [], settings, out)
 
 
 def _run(real: str, fakes: Sequence[str], names: Sequence[str], settings: Settings, out: Path) -> None:
@@ -97,19 +144,7 @@ def _run(real: str, fakes: Sequence[str], names: Sequence[str], settings: Settin
 
     prepare_output(out)
     console, notes = terminal(), terminal(stderr=True)
-    real_set, *fake_sets = open_sets(
-        real,
-        fakes,
-        names=names,
-        extractor=settings.extractor,
-        weights=settings.weights,
-        allow_unknown_weights=settings.allow_unknown_weights,
-        device=settings.device,
-        value_range=value_limits(settings.value_range),
-        cache=settings.cache,
-        max_bad=settings.max_bad,
-        progress=True,
-    )
+    real_set, *fake_sets = open_sets(real, fakes, names=names, **settings.reading())
     if not first_process():  # under accelerate launch all processes extract, one measures
         return
     options = {"splits": 4, "neighbour_queries": 500, "fid": False} if settings.quick else {}
@@ -119,19 +154,68 @@ def _run(real: str, fakes: Sequence[str], names: Sequence[str], settings: Settin
             fake_sets,
             common_classes=settings.common_classes,
             seed=settings.seed,
-            resamples=settings.resamples if settings.resamples is not None else 99 if settings.quick else 999,
+            resamples=settings.permutations,
             progress=lambda name: status.update(f"measuring {escape(name)}"),
             **options,
         )
         status.update("writing the report")
         write_report(out, comparison, command=shlex.join(["kdist", *sys.argv[1:]]))
     print_tables(comparison, console)
-    for warning in comparison.warnings:
+    _report(comparison.warnings, comparison.summary(), out, "classes.csv")
+
+
+def _run_reference(
+    reference: str,
+    sets: Sequence[str],
+    names: Sequence[str],
+    settings: Settings,
+    clip: Path | None,
+    prompts: Path | None,
+    out: Path,
+) -> None:
+    from rich.markup import escape
+
+    from kdist.compat import repair_torchvision
+    from kdist.evals.features.alignment import load_clip, read_prompts
+    from kdist.evals.features.extractor import resolve_device
+    from kdist.evals.report import compare_to_reference, open_sets, write_reference_report
+    from kdist.evals.report.reference_output import print_reference_tables
+
+    if settings.common_classes:
+        raise ValueError("--common-classes is for real sets; with --reference prompts that a set lacks are left out")
+    if prompts is not None and clip is None:
+        raise ValueError("--prompts are read by the CLIP model: give its folder with --clip")
+    prepare_output(out)
+    texts = [] if prompts is None else read_prompts(prompts)
+    judge = None
+    if clip is not None:
+        repair_torchvision()  # transformers imports it
+        judge = load_clip(clip, resolve_device(settings.device))
+    reference_set, *others = open_sets(reference, sets, role="reference", names=names, **settings.reading())
+    if not first_process():
+        return
+    with terminal(stderr=True).status("measuring") as status:
+        comparison = compare_to_reference(
+            reference_set,
+            others,
+            clip=judge,
+            prompts=texts,
+            seed=settings.seed,
+            resamples=settings.permutations,
+            progress=lambda name: status.update(f"measuring {escape(name)}"),
+        )
+        status.update("writing the report")
+        write_reference_report(out, comparison, command=shlex.join(["kdist", *sys.argv[1:]]))
+    print_reference_tables(comparison, terminal())
+    _report(comparison.warnings, comparison.summary(), out, "prompts.csv")
+
+
+def _report(warnings: Sequence[str], summary: Sequence[str], out: Path, table: str) -> None:
+    console, notes = terminal(), terminal(stderr=True)
+    for warning in warnings:
         notes.print(f"warning: {warning}", style="yellow")
-    for sentence in comparison.summary():
+    for sentence in summary:
         console.print(f"\n{sentence}")
     console.print(
-        f"report: {out / 'report.html'}   numbers: {out / 'results.json'}, {out / 'classes.csv'}",
-        style="dim",
-        soft_wrap=True,
+        f"report: {out / 'report.html'}   numbers: {out / 'results.json'}, {out / table}", style="dim", soft_wrap=True
     )

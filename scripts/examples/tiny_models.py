@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 from transformers import (
     CLIPConfig,
+    CLIPImageProcessor,
     CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
@@ -53,6 +55,14 @@ def clip() -> CLIPModel:
             projection_dim=WIDTH,
         )
     ).eval()
+
+
+def save_clip(folder: Path) -> Path:
+    """:func:`clip` in transformers' format, for images of 16 x 16 pixels."""
+    clip().save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
 
 
 def unet(*, xl: bool = False) -> diffusers.UNet2DConditionModel:

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -33,22 +32,9 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """A random CLIP in transformers' format."""
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+    from scripts.examples.tiny_models import save_clip
 
-    from scripts.examples.tiny_models import tokenizer
-
-    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-    torch.manual_seed(0)
-    config = CLIPConfig(
-        text_config={**small, "vocab_size": 54, "max_position_embeddings": 16, "bos_token_id": 52, "eos_token_id": 53},
-        vision_config={**small, "image_size": 16, "patch_size": 8},
-        projection_dim=8,
-    )
-    folder = tmp_path_factory.mktemp("clip")
-    CLIPModel(config).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
-    return folder
+    return save_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture
