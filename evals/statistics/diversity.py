@@ -61,8 +61,7 @@ def recall(distances: np.ndarray, n_fake: int, *, neighbours: int = 5) -> np.nda
     Raises:
         ValueError: no more generated samples than ``neighbours``.
     """
-    radii = _radii(distances[..., :n_fake, :n_fake], neighbours)
-    return (distances[..., :n_fake, n_fake:] <= radii[..., :, None]).any(axis=-2).mean(axis=-1)
+    return _near_generated(distances, n_fake, neighbours).any(axis=-2).mean(axis=-1)
 
 
 def coverage(distances: np.ndarray, n_fake: int, *, neighbours: int = 5) -> np.ndarray:
@@ -71,8 +70,7 @@ def coverage(distances: np.ndarray, n_fake: int, *, neighbours: int = 5) -> np.n
     Raises:
         ValueError: no more real samples than ``neighbours``.
     """
-    radii = _radii(distances[..., n_fake:, n_fake:], neighbours)
-    return (distances[..., :n_fake, n_fake:].min(axis=-2) <= radii).mean(axis=-1)
+    return _near_real(distances, n_fake, neighbours).any(axis=-2).mean(axis=-1)
 
 
 def precision(distances: np.ndarray, n_fake: int, *, neighbours: int = 5) -> np.ndarray:
@@ -81,8 +79,7 @@ def precision(distances: np.ndarray, n_fake: int, *, neighbours: int = 5) -> np.
     Raises:
         ValueError: no more real samples than ``neighbours``.
     """
-    radii = _radii(distances[..., n_fake:, n_fake:], neighbours)
-    return (distances[..., :n_fake, n_fake:] <= radii[..., None, :]).any(axis=-1).mean(axis=-1)
+    return _near_real(distances, n_fake, neighbours).any(axis=-1).mean(axis=-1)
 
 
 def density(distances: np.ndarray, n_fake: int, *, neighbours: int = 5) -> np.ndarray:
@@ -91,8 +88,19 @@ def density(distances: np.ndarray, n_fake: int, *, neighbours: int = 5) -> np.nd
     Raises:
         ValueError: no more real samples than ``neighbours``.
     """
+    return _near_real(distances, n_fake, neighbours).sum(axis=-1).mean(axis=-1) / neighbours
+
+
+def _near_generated(distances: np.ndarray, n_fake: int, neighbours: int) -> np.ndarray:
+    """(..., n_fake, n_real): whether the k-th-neighbour ball of a generated sample holds a real one."""
+    radii = _radii(distances[..., :n_fake, :n_fake], neighbours)
+    return distances[..., :n_fake, n_fake:] <= radii[..., :, None]
+
+
+def _near_real(distances: np.ndarray, n_fake: int, neighbours: int) -> np.ndarray:
+    """(..., n_fake, n_real): whether the k-th-neighbour ball of a real sample holds a generated one."""
     radii = _radii(distances[..., n_fake:, n_fake:], neighbours)
-    return (distances[..., :n_fake, n_fake:] <= radii[..., None, :]).sum(axis=-1).mean(axis=-1) / neighbours
+    return distances[..., :n_fake, n_fake:] <= radii[..., None, :]
 
 
 def _radii(distances: np.ndarray, neighbours: int) -> np.ndarray:
@@ -121,8 +129,8 @@ def matched_findings(
     generated = np.stack([generator.permutation(n_fake)[:size] for _ in range(halves)])
     real = n_fake + np.stack([generator.permutation(n_real)[: 2 * size] for _ in range(halves)])
     reference, other = real[:, :size], real[:, size:]
-    values = _statistics(gram, np.concatenate([generated, reference], axis=1), size, neighbours)
-    floors = _statistics(gram, np.concatenate([other, reference], axis=1), size, neighbours)
+    orders = np.concatenate([np.hstack([generated, reference]), np.hstack([other, reference])])
+    values, floors = np.split(_statistics(gram, orders, size, neighbours), 2)
     centre, floor_centre = values.mean(axis=0), floors.mean(axis=0)
     corrected = MATCHED.index("participation_ratio")  # needs no matching: all samples can be used
     centre[corrected] = participation(gram[:n_fake, :n_fake]) / participation(gram[n_fake:, n_fake:])
@@ -171,6 +179,9 @@ def _batch_statistics(gram: np.ndarray, n_first: int, neighbours: int) -> np.nda
     by_neighbours = [np.full(len(gram), NAN)] * 4
     if min(first.shape[-1], second.shape[-1]) > neighbours:
         distances = squared_distances(gram)
-        by_neighbours = [f(distances, n_first, neighbours=neighbours) for f in (recall, coverage, precision, density)]
+        recalled = _near_generated(distances, n_first, neighbours).any(axis=-2)
+        near = _near_real(distances, n_first, neighbours)
+        counts = near.sum(axis=-1) / neighbours
+        by_neighbours = [x.mean(axis=-1) for x in (recalled, near.any(axis=-2), counts > 0, counts)]
     ratio = participation(first) / participation(second)
     return np.stack([mean, traces - 2 * nuclear, vendi(first), *by_neighbours, ratio], axis=1)

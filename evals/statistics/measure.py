@@ -93,20 +93,19 @@ def measure(
         real, fake, real_labels, fake_labels, class_names, global_mean, real_predictions, fake_predictions,
         training, training_labels,
     )  # fmt: skip
-    settings = {
-        "confidence": confidence,
-        "resamples": resamples,
-        "seed": seed,
-        "dimension": data.real.shape[1],
+    settings: dict[str, Any] = {
+        "confidence": confidence, "resamples": resamples, "seed": seed, "dimension": data.real.shape[1],
         "global_mean": "real samples" if global_mean is None else "given",
         "basis": "given" if basis is not None else "other classes" if subspace and len(data.classes) > 1 else "none",
-        "subspace": subspace,
-        "splits": splits,
-        "shape_resamples": shape_resamples,
-        "neighbours": neighbours,
-        "neighbour_queries": neighbour_queries,
-        "fid": fid,
-    }
+        "subspace": subspace, "splits": splits, "shape_resamples": shape_resamples,
+        "neighbours": neighbours, "neighbour_queries": neighbour_queries, "fid": fid,
+    }  # fmt: skip
+    return _report(data, basis, settings)
+
+
+def _report(data: Checked, basis: Array | None, settings: dict[str, Any]) -> DistortionReport:
+    """Each class by itself, several at once, then their averages and what is measured of all samples together."""
+    confidence, resamples, seed, subspace = (settings[key] for key in ("confidence", "resamples", "seed", "subspace"))
     means = _class_means(data.real, data.real_rows), _class_means(data.fake, data.fake_rows)
     separability_real, noise = scatter_ratio(data.real, data.real_rows, means[0], confidence=confidence)
     separability, _ = scatter_ratio(data.fake, data.fake_rows, means[1], confidence=confidence)
@@ -114,7 +113,7 @@ def measure(
     *generators, last = np.random.default_rng(seed).spawn(len(data.classes) + 1)
     samples = _Classes(data, means[0], noise, bases)
     pools: dict[tuple[int, int], np.ndarray] = {}
-    options = Options(subspace, splits, shape_resamples, neighbours)
+    options = Options(subspace, settings["splits"], settings["shape_resamples"], settings["neighbours"])
 
     def one(k: int) -> tuple[ClassDistortion, dict[str, Finding]]:
         return class_findings(samples[k], Resampling(confidence, resamples, generators[k], seed, pools), options)

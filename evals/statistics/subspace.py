@@ -89,16 +89,16 @@ def _log_det_finding(residuals: np.ndarray, splits: Splits) -> Finding:
         return Finding(Estimate(NAN))
     products = (residuals[:, :, None] * residuals[:, None, :]).reshape(len(residuals), -1)
     least = float(np.log(np.maximum(ROUNDING * np.square(residuals[n_fake:]).mean(axis=0), 1e-300)).sum())
-    value = float(_log_det_ratios(products, splits.observed, least)[0])
+    ratios = _log_det_ratios(products, splits.labellings, least)
+    value = float(ratios[0])
     errors = [_jackknife_error(residuals[rows]) for rows in (slice(0, n_fake), slice(n_fake, None))]
     error = math.hypot(*(entry for entry in errors if not math.isinf(entry)))  # of a collapsed set nothing is known
     null = None
     if len(splits.members):
-        drawn = _log_det_ratios(products, splits.members, least)
         floor = None
         if len(splits.parts) and splits.parts[0].sum() > k:
             floor = _log_det_ratios(products[n_fake:], splits.parts, least) * splits.widening
-        null = Null(value, drawn, floor)
+        null = Null(value, ratios[1:], floor)
     return Finding(Estimate.student(value, error, splits.degrees, splits.confidence), error, null, splits.degrees)
 
 
