@@ -76,7 +76,7 @@ def _gap(first: Outcome, other: Outcome) -> Estimate | None:
     def features(images: torch.Tensor, labels: torch.Tensor) -> Features:
         return Features(images.flatten(1).numpy(), labels.numpy(), torch.arange(len(labels)).numpy(), {})
 
-    real = features(*first.example.data.load_data("all"))
+    real = features(*first.example.data.load_data())
     return paired_distance(real, features(first.samples, first.labels), features(other.samples, other.labels))
 
 
