@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "MARKERS", "arms", "class_ratios", "style", "trade_off"]
 
+# ten, as a page may hold ten sets; the colours of kdist.plotting, in an order of its own: evals import only kdist.files
 COLOURS = ("#000000", "#0072B2", "#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#D55E00", "#7F7F7F", "#B8A800", "#661100")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
 

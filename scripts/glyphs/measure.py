@@ -25,6 +25,7 @@ import kdist
 from kdist import digits, solvers
 from kdist.evals import measure
 from kdist.files import written_atomically
+from kdist.theory.mean_shift import overshoot
 from scripts.glyphs import data as glyphs
 from scripts.glyphs import figures as glyph_figures
 from scripts.glyphs import theory as glyph_theory
@@ -240,11 +241,10 @@ def paired_difference(
             1, draws, torch.ones(draws.shape, dtype=torch.float64)
         )
         weights = torch.cat([torch.ones(1, n, dtype=torch.float64), weights]) / n  # the samples themselves first
-        away = means[label].double() - origin.double()
         for sign, x in zip((-1, 1), pair, strict=True):
             mean = weights @ x
             trace = weights @ x.square().sum(1) - mean.square().sum(1)
-            totals["overshoot"] += (sign * (mean @ away) / away.square().sum()).float()
+            totals["overshoot"] += (sign * overshoot(mean, means[label].double(), origin.double())).float()
             totals["log_trace"] += (sign * trace.log()).float()
     result = {}
     for name, values in totals.items():

@@ -252,9 +252,6 @@ def _network(text: str, per_class: int, seed: int, steps: int) -> dict[str, Any]
     return {**_digits().moments(made, per_class), "calls": int(calls)}
 
 
-# Summaries
-
-
 def points(rows: dict[str, Any], rung: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
     """Predicted and measured (S, K): guidance's own part for each held-out schedule and class."""
     return _points(rows["rungs"][rung], rows["measured"], list(rows["schedules"]), quantity)

@@ -234,6 +234,12 @@ def test_early_negative_is_said_to_be_less_certain(response, text, warned):
     assert any(issubclass(w.category, EarlyNegativeWarning) for w in caught) == warned
 
 
+@pytest.mark.parametrize(("importance", "warned"), [([0.01, 0.01], True), ([1.0, 100.0], False)])
+def test_an_early_part_counts_by_its_share_of_the_importance(importance, warned):
+    response = Response(**{**CONTENT, "importance": importance})
+    assert response._starts_negative(np.array([-1.0, 1.0])) == warned
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [

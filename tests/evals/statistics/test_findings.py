@@ -180,6 +180,20 @@ def test_global_mean_that_holds_the_class_does_not_spoil_overshoot() -> None:
     assert alarms <= 0.05 * 300 + 3 * math.sqrt(0.05 * 0.95 * 300)
 
 
+def test_permuted_overshoot_moves_the_global_mean_along() -> None:
+    """Each resample by definition: u from the resampled real mean, the observed one within the global mean."""
+    rng, weight = np.random.default_rng(18), 0.6
+    z = rng.normal(size=(19, 3)) + np.array([4.0, 0, 0])
+    splits = splits_of(8, 11, count=5)
+    null = shift_findings(z @ z.T, splits, weight=weight)["overshoot"].null
+    for members, statistic in zip(splits.members, null.permuted, strict=True):
+        a, b = z[members == 1], z[members == 0]
+        u = (1 - weight) * b.mean(axis=0) + weight * z[8:].mean(axis=0)
+        along = (a - b.mean(axis=0)).mean(axis=0) @ u + (1 - weight) * b.var(axis=0, ddof=1).sum() / 11
+        error = math.hypot((a @ u).std(ddof=1) / math.sqrt(8), (b @ u).std(ddof=1) / math.sqrt(11))
+        assert statistic == pytest.approx(along / error, rel=1e-9)
+
+
 def test_matched_sizes_and_errors() -> None:
     """Half of the smaller set on either side; the error is the halves' spread times sqrt(1 + 1 / halves)."""
     rng = np.random.default_rng(12)
@@ -238,6 +252,16 @@ def test_separability_interval_covers_and_counts_both_parts() -> None:
         found, _ = scatter_ratio(x, rows, np.stack([x[r].mean(axis=0) for r in rows]), confidence=0.95)
         hits += found.lo < truth < found.hi
     assert 0.92 * 300 <= hits <= 0.985 * 300
+
+
+def test_separability_error_holds_the_within_scatter() -> None:
+    """Classes so far apart that only W is uncertain: var log W = 2 / (K d n), its root known to a tenth."""
+    rng = np.random.default_rng(17)
+    rows = list(np.arange(800).reshape(4, 200))
+    x = np.repeat(1e4 * np.eye(4, 3), 200, axis=0) + rng.normal(size=(800, 3))
+    found, _ = scatter_ratio(x, rows, np.stack([x[r].mean(axis=0) for r in rows]), confidence=0.95)
+    error = math.log(found.hi / found) / 1.959964
+    assert error == pytest.approx(math.sqrt(2 / (4 * 3 * 200)), rel=0.1)
 
 
 def test_the_nearer_neighbour_decides_a_tie() -> None:
