@@ -1,4 +1,4 @@
-"""The site builds strictly: no dead link, no docstring that the reference cannot read, formulas as LaTeX."""
+"""The site builds strictly (no dead link, no unreadable docstring, formulas as LaTeX); cited tests exist."""
 
 import os
 import re
@@ -56,3 +56,15 @@ def test_formulas_reach_the_page_as_latex(site):
 def test_nothing_is_loaded_from_elsewhere(site):
     loaded = re.compile(r'<(?:script[^>]*\ssrc|link[^>]*rel="stylesheet"[^>]*\shref|img[^>]*\ssrc)="(https?:)?//')
     assert [page for page in site.rglob("*.html") if loaded.search(page.read_text())] == []
+
+
+def test_cited_tests_exist():
+    """Beside equations and claims stand the tests that check them: files and functions of today."""
+    there = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    functions = set(re.findall(r"def (test_\w+)", "\n".join(there.values())))
+    modules = {Path(path).stem for path in there}
+    for page in DOCS.glob("*.md"):
+        text = page.read_text()
+        for file in re.findall(r"[\w/]*test_\w+\.py", text):
+            assert any(f"/{path}".endswith(f"/{file}") for path in there), f"{page.name}: {file}"
+        assert set(re.findall(r"`(?:test_\w+\.py::)?(test_\w+)`", text)) <= functions | modules, page.name
