@@ -13,12 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..files import cache_folder, prepare_output
 from .options import AllowUnknownWeights, Device, MaxBad, Weights, first_process, value_limits
+
+if TYPE_CHECKING:
+    from kdist.evals import Features
 
 __all__ = ["features", "load_object"]
 
@@ -116,6 +119,11 @@ def features(
     if not first_process():
         return
     result.save(out)
+    _say(result, out, network.name)
+
+
+def _say(result: Features, out: Path, network: str) -> None:
+    """What was set aside, and what the file holds."""
     for entry in result.bad:
         typer.echo(f"set aside: {entry['name']}: {entry['reason']}", err=True)
     difference = result.metadata.get("resize_difference")
@@ -126,7 +134,7 @@ def features(
         )
     typer.echo(
         f"{out}: {len(result)} images in {len(set(result.y.tolist()))} classes, {result.x.shape[1]} features "
-        f"({network.name}); {len(result.bad)} set aside"
+        f"({network}); {len(result.bad)} set aside"
     )
 
 

@@ -91,24 +91,11 @@ def tune(
     notes, given = Console(stderr=True), pick_device(device)
     limits = value_limits(value_range)
     assert limits is not None
-    judged: Any = None if judge is None else load_object(judge, "--judge")
+    generate, images, labels, judged, calls = _subject(
+        subject, real, limits, calls, quick=quick, steps=steps, solver=solver, device=given
+    )
+    judged = load_object(judge, "--judge") if judge is not None else judged
     features: Any = None
-    images: Any
-    labels: Any
-    if subject in subjects.SHIPPED or ":" not in subject:
-        shipped = subjects.shipped(
-            subject, steps=steps or (_QUICK["steps"] if quick else 20), solver=solver, device=given
-        )
-        generate, images, labels = shipped.generate, *shipped.real
-        judged = judged or shipped.judge
-        calls = calls or _default_calls(shipped.generate, 10, _QUICK["samples"] if quick else _SAMPLES)
-    else:
-        if real is None:
-            raise ValueError(
-                "--real is needed: the images that samples should be like (without any: kdist.tune in Python)"
-            )
-        generate = load_object(subject, "what to tune")
-        images, labels = subjects.load_real(real, limits)
     if extractor != "pixels" or weights is not None:
         from kdist.evals.features import build_extractor
 
@@ -143,6 +130,31 @@ def tune(
             progress=progress,
         )
     _show(tuned, out, Console(), notes)
+
+
+def _subject(
+    name: str,
+    real: str | None,
+    limits: tuple[float, float],
+    calls: int | None,
+    *,
+    quick: bool,
+    steps: int | None,
+    solver: str,
+    device: str,
+) -> tuple[Any, Any, Any, Any, int | None]:
+    """What is tuned, its real images and labels, a shipped model's judge, and the budget."""
+    from ..tuning import subjects
+
+    if name in subjects.SHIPPED or ":" not in name:
+        shipped = subjects.shipped(
+            name, steps=steps or (_QUICK["steps"] if quick else 20), solver=solver, device=device
+        )
+        samples = _QUICK["samples"] if quick else _SAMPLES
+        return shipped.generate, *shipped.real, shipped.judge, calls or _default_calls(shipped.generate, 10, samples)
+    if real is None:
+        raise ValueError("--real is needed: the images that samples should be like (without any: kdist.tune in Python)")
+    return load_object(name, "what to tune"), *subjects.load_real(real, limits), None, calls
 
 
 def _default_calls(generate: Any, classes: int, samples: int) -> int:

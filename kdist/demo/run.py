@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "network_calls", "run_demo"]
 
 
+# what the demo does not show: `kdist compare` has it all
+_NOT_SHOWN = {"subspace": 0, "splits": 0, "fid": False}
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """One schedule's samples and what was measured on them.
@@ -122,16 +126,8 @@ def run_demo(
         seconds = time.perf_counter() - start
         with torch.no_grad():
             features, guess = classifier.features(samples), classifier.logits(samples).softmax(1)
-        options: dict[str, Any] = {
-            "real_predictions": real_guess,
-            "fake_predictions": guess,
-            "resamples": resamples,
-            "seed": seed,
-            # what the demo does not show: `kdist compare` has it all
-            "subspace": 0,
-            "splits": 0,
-            "fid": False,
-        }
+        options: dict[str, Any] = {"real_predictions": real_guess, "fake_predictions": guess, "resamples": resamples}
+        options |= {"seed": seed, **_NOT_SHOWN}
         outcomes.append(
             Outcome(
                 schedule=schedule,

@@ -117,31 +117,34 @@ def main(
                 lambda d: f"class 0: {d:.6f}",
             )
 
-    table = Table(title=f"{classes} classes x {per_class} x {dimension}, {threads} threads, {platform.machine()}")
+    sizes = {"classes": classes, "per_class": per_class, "dimension": dimension, "threads": threads}
+    record = _record(console, rows, sizes, first_distance=distances[0] if clean_fid else None)
+    if out is not None:
+        out.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _record(
+    console: Console, rows: list[dict[str, Any]], sizes: dict[str, int], *, first_distance: float | None
+) -> dict[str, Any]:
+    """Print the table; the same numbers for JSON, with clean-fid's against ours where it was timed."""
+    title = "{classes} classes x {per_class} x {dimension}, {threads} threads".format(**sizes)
+    table = Table(title=f"{title}, {platform.machine()}")
     for column in ("", "seconds", "CPU seconds", "peak GB", ""):
         table.add_column(column, justify="right" if column else "left")
     for row in rows:
         numbers = (f"{row['seconds']:.3f}", f"{row['cpu_seconds']:.3f}", f"{row['peak_gb']:.2f}")
         table.add_row(row["what"], *numbers, row["note"])
     console.print(table)
-    record: dict[str, Any] = {
-        "schema": "kdist.bench_evals/1",
-        "classes": classes,
-        "per_class": per_class,
-        "dimension": dimension,
-        "threads": threads,
-        "rows": rows,
-    }
-    if clean_fid:
-        per_class_seconds = next(r["seconds"] for r in rows if r["what"] == "Fréchet, every class") / classes
-        record["clean_fid_over_ours_per_class"] = rows[-1]["seconds"] / per_class_seconds
-        record["clean_fid_minus_ours"] = float(rows[-1]["note"].split()[-1]) - distances[0]
+    record: dict[str, Any] = {"schema": "kdist.bench_evals/1", **sizes, "rows": rows}
+    if first_distance is not None:
+        ours = next(row["seconds"] for row in rows if row["what"] == "Fréchet, every class") / sizes["classes"]
+        record["clean_fid_over_ours_per_class"] = rows[-1]["seconds"] / ours
+        record["clean_fid_minus_ours"] = float(rows[-1]["note"].split()[-1]) - first_distance
         console.print(
             f"one class: clean-fid takes {record['clean_fid_over_ours_per_class']:.0f} times as long; "
             f"its value is {record['clean_fid_minus_ours']:+.2e} away"
         )
-    if out is not None:
-        out.write_text(json.dumps(record, indent=2) + "\n")
+    return record
 
 
 def _streamed(real: np.ndarray, fake: np.ndarray, labels: np.ndarray, classes: int) -> float:

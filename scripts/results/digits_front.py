@@ -207,8 +207,8 @@ def compute(
         if contender.name in SHORT:
             options = {"seeds": list(report_seeds), "per_class": per_class, "steps": steps, "resamples": resamples}
             options["quantities"] = list(LAW)
-            make = partial(outcome, setting, **options)
-            law = store.get({**asdict(setting), **options, "weights": weights}, make)
+            key = {**asdict(setting), **options, "weights": weights}
+            law = store.get(key, lambda setting=setting, options=options: outcome(setting, **options))
             rows[-1] |= {name: law[name] for name in LAW} | {"law_floor": law.get("floor", {})}
     return rows
 

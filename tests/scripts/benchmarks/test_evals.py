@@ -36,6 +36,7 @@ def test_small_run_with_clean_fid(bench: ModuleType, tmp_path: Path) -> None:
         "streaming moments",
         "Fréchet, every class",
         "all statistics",
+        "classes alone, 9 resamples",
         "with 9 resamples",
         "clean-fid Fréchet, one class",
     ]
