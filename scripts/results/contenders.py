@@ -18,6 +18,7 @@ from kdist import digits, rules
 __all__ = ["FAMILIES", "Contender", "Setting", "contenders"]
 
 RANGE = {"sigma_min": digits.SIGMA_MIN, "sigma_max": digits.SIGMA_MAX}
+PEAKS = (1.25, 1.5, 2, 3)
 RULES: dict[str, Callable[..., Any]] = {
     "rescaled": rules.rescaled,
     "projected": rules.projected,
@@ -89,20 +90,36 @@ def designed_on_mixture(unguided: tuple[float, float], steps: int) -> dict[str, 
 
 def contenders() -> list[Contender]:
     """Everything that is compared."""
-    bounds = f"sigma_min={RANGE['sigma_min']},sigma_max={RANGE['sigma_max']}"
-    peaks = (1.25, 1.5, 2, 3)
-    mid = [(s, low, high) for s in peaks for low, high in ((0.5, 5), (0.3, 2))]
+    return [*_constants(), *_standard(), *_negative(), *_rules_and_weak_model(), *_noisy()]
+
+
+def _constants() -> list[Contender]:
+    """Constant scales."""
     return [
         Contender("no guidance", "constant", _each("{}", [1])),
         *(Contender(f"constant {s:g}", "constant", _each("{}", [s])) for s in (1.25, 1.5, 2, 3)),
         Contender("constant, tuned", "constant", _each("{}", (1.05, 1.1, 1.15, 1.2, 1.25, 1.3))),
+    ]
+
+
+def _standard() -> list[Contender]:
+    """Schedules of the field that never go below 1."""
+    bounds = f"sigma_min={RANGE['sigma_min']},sigma_max={RANGE['sigma_max']}"
+    mid = [(s, low, high) for s in PEAKS for low, high in ((0.5, 5), (0.3, 2))]
+    return [
         Contender("interval", "standard", _each("interval:scale={},sigma_lo={},sigma_hi={}", mid)),
-        Contender("linear ramp", "standard", _each(f"ramp:start=1,end={{}},{bounds}", peaks)),
-        Contender("cosine ramp", "standard", _each(f"ramp:start=1,end={{}},{bounds},shape=cosine", peaks)),
-        Contender("falling ramp", "standard", _each(f"ramp:start={{}},end=1,{bounds}", peaks)),
-        Contender("triangle", "standard", _each(f"triangle:scale={{}},sigma_peak=1,{bounds}", peaks)),
-        Contender("exponential", "standard", _each(f"exponential:scale={{}},{bounds}", peaks)),
-        Contender("beta", "standard", _each(f"beta:scale={{}},{bounds}", peaks)),
+        Contender("linear ramp", "standard", _each(f"ramp:start=1,end={{}},{bounds}", PEAKS)),
+        Contender("cosine ramp", "standard", _each(f"ramp:start=1,end={{}},{bounds},shape=cosine", PEAKS)),
+        Contender("falling ramp", "standard", _each(f"ramp:start={{}},end=1,{bounds}", PEAKS)),
+        Contender("triangle", "standard", _each(f"triangle:scale={{}},sigma_peak=1,{bounds}", PEAKS)),
+        Contender("exponential", "standard", _each(f"exponential:scale={{}},{bounds}", PEAKS)),
+        Contender("beta", "standard", _each(f"beta:scale={{}},{bounds}", PEAKS)),
+    ]
+
+
+def _negative() -> list[Contender]:
+    """Schedules that go below 1."""
+    return [
         Contender(
             "linear in variance",
             "negative",
@@ -147,10 +164,16 @@ def contenders() -> list[Contender]:
         ),
         Contender("designed on Gaussian pairs", "negative", design=designed_on_pairs),
         Contender("designed on the class mixture", "negative", design=designed_on_mixture),
-        Contender("rescaled", "rule", _each("{}", peaks, rule="rescaled")),
-        Contender("projected (APG)", "rule", _each("{}", peaks, rule="projected")),
-        Contender("CFG-Zero*", "rule", _each("{}", peaks, rule="zero_star")),
-        Contender("thresholded", "rule", _each("{}", peaks, rule="thresholded")),
+    ]
+
+
+def _rules_and_weak_model() -> list[Contender]:
+    """Guidance rules, and the weak model as guide."""
+    return [
+        Contender("rescaled", "rule", _each("{}", PEAKS, rule="rescaled")),
+        Contender("projected (APG)", "rule", _each("{}", PEAKS, rule="projected")),
+        Contender("CFG-Zero*", "rule", _each("{}", PEAKS, rule="zero_star")),
+        Contender("thresholded", "rule", _each("{}", PEAKS, rule="thresholded")),
         Contender(
             "late negative, rescaled", "rule", _each("late-negative:scale={},sigma_switch=1.5", (2, 3), rule="rescaled")
         ),
@@ -164,6 +187,12 @@ def contenders() -> list[Contender]:
                 weak=True,
             ),
         ),
+    ]
+
+
+def _noisy() -> list[Contender]:
+    """Solvers that draw noise on the way."""
+    return [
         Contender("SDE, no guidance", "noise", (Setting("1", solver="dpmpp_2m_sde"),)),
         Contender("SDE, constant", "noise", _each("{}", (1.25, 1.5, 2), solver="dpmpp_2m_sde")),
         Contender(
