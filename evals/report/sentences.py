@@ -54,17 +54,18 @@ def closeness(closest: str, farther: Mapping[str, Estimate | None]) -> str:
     text = f"Smallest distance: {closest}."
     if told:
         shown = [f"{name} by {gap:.3f} [{gap.lo:.3f}, {gap.hi:.3f}]" for name, gap in told.items()]
-        text += f" Farther than it, by their paired intervals: {few(shown)}."
+        text += f" Farther than it, by their paired intervals: {few(shown, separator='; ')}."
     if alike:
-        text += f" Not to be told from it: {few(alike)}."
+        text += f" Not to be told from it: {few(alike, separator='; ')}."
     if unknown:
-        text += f" Too few pairs to compare with it: {few(unknown)}."
+        text += f" Too few pairs to compare with it: {few(unknown, separator='; ')}."
     return text
 
 
-def few(items: list[str], most: int = 5) -> str:
-    """The first of them, and a sign that there are more."""
-    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
+def few(items: list[str], most: int = 5, *, separator: str = ", ") -> str:
+    """The first of them, and how many more there are."""
+    more = [f"and {len(items) - most} more"] if len(items) > most else []
+    return separator.join([*items[:most], *more])
 
 
 def _reasons(pooled: PooledDistortion) -> list[str]:
