@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdist.files import write_together
-
 from .comparison import Comparison, compare_sets
 from .files import SCHEMA, classes_csv, results_json
 from .page import FIGURES, make_figures, make_page
@@ -18,6 +16,7 @@ from .paired import PairedRatio, paired_distance, paired_ratio
 from .reference import ReferenceComparison, compare_to_reference
 from .reference_output import REFERENCE_SCHEMA, write_reference_report
 from .sets import MeasuredSet, open_sets
+from .writing import write_with_page
 
 __all__ = [
     "REFERENCE_SCHEMA",
@@ -53,14 +52,10 @@ def write_report(out: Path, comparison: Comparison, *, command: str) -> list[Pat
         OSError: no space, no permission.
     """
     numbers = {"results.json": results_json(comparison, command), "classes.csv": classes_csv(comparison)}
-    obsolete = ("report.html", *(f"{name}.png" for name in FIGURES))
-    files: dict[str, bytes | str] = dict(numbers)
-    try:
-        pictures = make_figures(comparison)
-        files |= {f"{name}.png": png for name, png in pictures.items()}
-        files["report.html"] = make_page(comparison, pictures, command)
-        write_together(out, files, obsolete=obsolete)
-    except Exception:
-        write_together(out, numbers, obsolete=obsolete)
-        raise
-    return [out / name for name in files]
+    return write_with_page(
+        out,
+        numbers,
+        figures=FIGURES,
+        draw=lambda: make_figures(comparison),
+        page=lambda pictures: make_page(comparison, pictures, command),
+    )

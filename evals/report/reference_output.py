@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from kdist.files import versions, write_together
+from kdist.files import versions
 
 from ..sources import BadImage
 from ..statistics.estimate import Estimate
@@ -24,6 +24,7 @@ from .page import EXTREMES, WITH_IMAGES, Cell, shown_width
 from .reference import Numbers, ReferenceComparison
 from .sets import describe
 from .table import FEW, plain_table
+from .writing import write_with_page
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,17 +80,13 @@ def write_reference_report(out: Path, comparison: ReferenceComparison, *, comman
         OSError: no space, no permission.
     """
     numbers = {"results.json": _results(comparison, command), "prompts.csv": _prompts_csv(comparison)}
-    obsolete = ("report.html", *(f"{name}.png" for name in FIGURES))
-    files: dict[str, bytes | str] = dict(numbers)
-    try:
-        pictures = _figures(comparison)
-        files |= {f"{name}.png": png for name, png in pictures.items()}
-        files["report.html"] = _page(comparison, pictures, command)
-        write_together(out, files, obsolete=obsolete)
-    except Exception:
-        write_together(out, numbers, obsolete=obsolete)
-        raise
-    return [out / name for name in files]
+    return write_with_page(
+        out,
+        numbers,
+        figures=FIGURES,
+        draw=lambda: _figures(comparison),
+        page=lambda pictures: _page(comparison, pictures, command),
+    )
 
 
 def print_reference_tables(comparison: ReferenceComparison, console: Console) -> None:
