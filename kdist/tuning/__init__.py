@@ -1,26 +1,20 @@
-"""The search for a guidance schedule on a model itself, and the proof on seeds that nothing was chosen by.
-
-No rule of thumb carries from one network to the next, but on each some schedule is far better than a constant scale.
-:func:`tune` finds it: one call, one budget of network calls, one report. Optuna and what else it needs (extra ``tune``)
-is imported when it runs.
-"""
-
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .generators import ModelGenerator, generator
+from .options import Options, with_defaults
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import Unpack
 
-    from ..schedules import Schedule
     from .search import Progress
     from .tuned import Tuned
 
-__all__ = ["ModelGenerator", "generator", "tune"]
+__all__ = ["ModelGenerator", "Options", "generator", "tune"]
 
 
 def tune(
@@ -37,19 +31,10 @@ def tune(
     displacement: float | None = None,
     calls_per_sample: float | None = None,
     calls: int | None = None,
-    per_class: int = 5,
-    certify: float = 0.3,
-    families: Sequence[str] | None = None,
-    scales: tuple[float, float] = (-1.0, 6.0),
-    choices: Mapping[str, Sequence[Any]] | None = None,
-    warm_starts: Sequence[Schedule] = (),
-    sigmas: Sequence[float] | torch.Tensor | None = None,
-    sampler: Any = None,
     seed: int = 0,
     out: str | Path | None = None,
-    storage: str | None = None,
-    resume: bool = False,
     progress: Callable[[Progress], Any] | None = None,
+    **options: Unpack[Options],
 ) -> Tuned:
     """Find the schedule whose samples are closest to the real classes, under conditions, and certify it.
 
@@ -74,24 +59,12 @@ def tune(
         displacement: farthest that class means may lie from the real ones, root mean square in units of the real
             classes' standard deviation.
         calls_per_sample: most network calls for one sample.
-        calls: the budget of network calls, certification included; None is what 300 samples of each class cost under
-            a constant scale.
-        per_class: samples of each class for a first look at a schedule.
-        certify: share of the budget for the fresh seeds.
-        families: of :data:`kdist.tuning.space.FAMILIES`; None is all.
-        scales: smallest and largest guidance scale.
-        choices: other arguments of ``generate`` to choose among, e.g. ``{"rule": [rules.linear, rules.projected],
-            "weak": [False, True]}``; the first of each is the default.
-        warm_starts: schedules to look at early, e.g. of :func:`kdist.theory.design`.
-        sigmas: the noise levels at which the sampler asks for the scale, where ``generate`` does not show them by
-            calling the schedule (it runs elsewhere).
-        sampler: an Optuna sampler to choose candidates with instead.
+        calls: the budget of network calls, certification included; None: 300 samples of each class at full guidance.
         seed: of everything that is drawn.
         out: folder for ``schedule.json``, ``report.html``, ``front.csv``, ``certified.json`` and ``study.db``; an
             interrupted run with the same arguments goes on where it stopped.
-        storage: URL of an Optuna storage instead of ``out/study.db``, shared by several workers.
-        resume: insist that there is something to go on with.
         progress: called with what was spent and the best so far.
+        **options: how to search and where to keep the study, see :class:`kdist.tuning.Options`.
 
     Returns:
         ``.schedule``, ``.certified`` (the report on fresh seeds), ``.front`` (all that was tried).
@@ -99,6 +72,7 @@ def tune(
     Raises:
         ValueError: arguments that do not fit, images that are not as promised, a budget too small to tell anything, a
             bound that nothing reaches, a study of another model.
+        TypeError: an argument of another name.
         ImportError: Optuna is missing (``pip install 'kdist[tune]'``).
 
     Example:
@@ -108,6 +82,22 @@ def tune(
         ...     accuracy=0.98, calls=120_000, seed=0)  # doctest: +SKIP
         >>> tuned.schedule, tuned.certified.verdict  # doctest: +SKIP
     """
+    inputs = {"labels": labels, "real": real, "judge": judge, "align": align, "features": features, "seed": seed}
+    limits = {"accuracy": accuracy, "alignment": alignment, "separability": separability,
+              "displacement": displacement, "calls_per_sample": calls_per_sample}  # fmt: skip
+    return _run(generate, inputs, limits, with_defaults(options), calls, out, progress)
+
+
+def _run(
+    generate: Callable[..., torch.Tensor],
+    inputs: Mapping[str, Any],
+    limits: Mapping[str, float | None],
+    options: Options,
+    calls: int | None,
+    out: str | Path | None,
+    progress: Callable[[Progress], Any] | None,
+) -> Tuned:
+    """:func:`tune` with its arguments sorted: what a schedule is measured with, the conditions, how to search."""
     try:
         import optuna  # noqa: F401
     except ImportError as error:
@@ -117,46 +107,32 @@ def tune(
     from .space import FAMILIES, Space
     from .tuned import run
 
-    limits = {
-        "accuracy": accuracy,
-        "alignment": alignment,
-        "separability": separability,
-        "displacement": displacement,
-        "calls_per_sample": calls_per_sample,
-    }
-    bounds = make_bounds(limits)
-    if accuracy is not None and judge is None:
+    bounds = tuple(make_bounds(limits))
+    if limits["accuracy"] is not None and inputs["judge"] is None:
         raise ValueError("accuracy needs a judge: judge(images) -> labels or probabilities")
-    if alignment is not None and align is None:
+    if limits["alignment"] is not None and inputs["align"] is None:
         raise ValueError("alignment needs align(images, labels) -> one number for each image")
-    if per_class < 2:
-        raise ValueError(f"per_class must be at least 2, distances within a class need two samples; got {per_class}")
-    if not 0 < certify < 1:
-        raise ValueError(f"certify is a share of the budget, between 0 and 1; got {certify}")
-    problem = make_problem(
-        generate,
-        labels=labels,
-        real=real,
-        judge=judge,
-        align=align,
-        features=features,
-        sigmas=None if sigmas is None else [float(sigma) for sigma in sigmas],
-        seed=seed,
-        reference_per_class=50,
+    sigmas = options["sigmas"]
+    levels = None if sigmas is None else [float(sigma) for sigma in sigmas]
+    problem = make_problem(generate, **inputs, sigmas=levels, reference_per_class=50)
+    space = Space(
+        problem.seen.levels,
+        problem.seen.share,
+        options["scales"],
+        tuple(options["families"] or FAMILIES),
+        dict(options["choices"] or {}),
     )
-    space = Space(problem.seen.levels, problem.seen.share, scales, tuple(families or FAMILIES), dict(choices or {}))
-    budget = calls or 300 * 2 * len(problem.seen.called) * len(problem.classes)
     return run(
         problem,
         space,
-        tuple(bounds),
-        calls=budget,
-        per_class=per_class,
-        certify=certify,
-        warm_starts=warm_starts,
-        sampler=sampler,
+        bounds,
+        calls=calls or 300 * 2 * len(problem.seen.called) * len(problem.classes),
+        per_class=options["per_class"],
+        certify=options["certify"],
+        warm_starts=options["warm_starts"],
+        sampler=options["sampler"],
         out=None if out is None else Path(out),
-        storage=storage,
-        resume=resume,
+        storage=options["storage"],
+        resume=options["resume"],
         progress=progress or (lambda state: None),
     )

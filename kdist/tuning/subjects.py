@@ -28,8 +28,8 @@ class Subject:
     """A generator with what its samples are judged by."""
 
     generate: Generate
-    real: tuple[torch.Tensor, torch.Tensor]
-    judge: Callable[[torch.Tensor], Any]
+    real: tuple[torch.Tensor, Any]
+    judge: Callable[[torch.Tensor], Any] | None
 
 
 def shipped(name: str, *, steps: int, solver: str, device: str) -> Subject:

@@ -9,6 +9,7 @@ import torch
 
 import kdist
 from kdist import Constant
+from kdist.tuning.options import Options, with_defaults
 
 CALLS = 40_000  # some 70 blocks of 2 classes x 20 samples x 8 to 10 calls, and the certificate
 
@@ -150,3 +151,20 @@ def test_a_generator_of_a_model_counts_and_is_paired():
     assert torch.allclose(generate(Constant(2.0), [1], [6]), a[1:2], atol=1e-9)  # alone as in the batch
     assert not torch.allclose(a[1:2], b)
     assert [sigma for sigma, _ in generate.share([0, 1], [0, 1])] == [10.0, 1.0, pytest.approx(0.1)]
+
+
+def test_an_option_of_another_name_is_refused_before_anything_runs(toy, real):
+    runs = toy.runs
+    with pytest.raises(TypeError, match=r"kdist\.tune has no option per_clas; there are also per_class, certify"):
+        kdist.tune(toy, real=real, per_clas=3)
+    with pytest.raises(ValueError, match="per_class must be at least 2"):
+        kdist.tune(toy, real=real, per_class=1)
+    with pytest.raises(ValueError, match="certify is a share of the budget"):
+        kdist.tune(toy, real=real, certify=1.0)
+    assert toy.runs == runs
+
+
+def test_defaults_are_those_of_every_option():
+    options = with_defaults({"per_class": 7})
+    assert options["per_class"] == 7
+    assert options.keys() == Options.__annotations__.keys()
