@@ -1,17 +1,22 @@
-"""The pack inside ComfyUI itself: it loads, its newer form is the same, its example workflows are accepted.
+"""The pack inside ComfyUI itself: it loads, its newer form is the same, its example workflows run.
 
 Run as ``test_comfyui_checkout.py``.
 """
 
 import asyncio
+import inspect
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
-import comfyui_checkout  # noqa: F401  (finds ComfyUI, or skips)
+import comfyui_checkout as at
 import pytest
+import torch
 
 import kdist
 import kdist.adapters.comfyui as pack
+from kdist import rules
+from kdist.adapters.comfyui.hooks import apply_schedule
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +49,9 @@ def test_newer_form_of_the_nodes():
                 assert kind == ("COMBO" if isinstance(spec[0], list) and kind == "COMBO" else spec[0])
         assert list(node.RETURN_TYPES) == list(old.RETURN_TYPES)
     made = node.EXECUTE_NORMALIZED(
-        schedule=kdist.Constant(2.0), sigma_min=0.1, sigma_max=2.0, width=128, height=64, sigmas=None, model=None
+        schedule=kdist.Constant(2.0), sigma_min=0.1, sigma_max=2.0, width=200, height=120, sigmas=None, model=None
     )
-    assert made.result[0].shape == (1, 64, 128, 3)
+    assert made.result[0].shape == (1, 120, 200, 3)
 
 
 def as_prompt(workflow, host):
@@ -66,23 +71,146 @@ def as_prompt(workflow, host):
     return prompt
 
 
-@pytest.mark.parametrize("name", ["late_negative_percent_of_steps", "negative_window_rescaled", "weak_model_interval"])
-def test_example_workflows_are_accepted(host, name, monkeypatch):
-    import execution
+class TinyClip:
+    """For core's CLIPTextEncode: vectors by the text's length."""
+
+    def tokenize(self, text):
+        return text
+
+    def encode_from_tokens_scheduled(self, tokens):
+        return at.prompt(len(tokens) + 1)
+
+
+class TinyVAE:
+    """For core's VAEDecode; keeps the latents that it was given."""
+
+    def __init__(self):
+        self.latents = []
+
+    def decode(self, latent):
+        self.latents.append(latent)
+        return latent[:, :3].movedim(1, -1).sigmoid()
+
+
+@pytest.fixture
+def checkpoints(host, monkeypatch, tmp_path):
+    """The host's node for checkpoints gives tiny random networks; name: (model, list of its rows, vae)."""
     import folder_paths
 
-    models = ["v1-5-pruned-emaonly.safetensors", "weaker-model.safetensors"]
+    names = ["v1-5-pruned-emaonly.safetensors", "weaker-model.safetensors"]
+    loaded = {name: (*at.counted(at.patcher(seed=seed)), TinyVAE()) for seed, name in enumerate(names)}
     known = folder_paths.get_filename_list
-    monkeypatch.setattr(
-        folder_paths, "get_filename_list", lambda kind: models if kind == "checkpoints" else known(kind)
-    )
+    monkeypatch.setattr(folder_paths, "get_filename_list", lambda kind: names if kind == "checkpoints" else known(kind))
+    monkeypatch.setattr(folder_paths, "get_temp_directory", lambda: str(tmp_path))
+
+    class Loader(host.NODE_CLASS_MAPPINGS["CheckpointLoaderSimple"]):
+        def load_checkpoint(self, ckpt_name):
+            model, _, vae = loaded[ckpt_name]
+            return model, TinyClip(), vae
+
+    monkeypatch.setitem(host.NODE_CLASS_MAPPINGS, "CheckpointLoaderSimple", Loader)
+    return loaded
+
+
+def example(name, host):
+    """An example workflow for pictures of 8 x 8 latents."""
     folder = Path(pack.__file__).parent / "example_workflows"
-    prompt = as_prompt(json.loads((folder / f"{name}.json").read_text()), host)
-    valid, error, outputs, details = asyncio.run(execution.validate_prompt("1", prompt, None))
+    made = as_prompt(json.loads((folder / f"{name}.json").read_text()), host)
+    one(made, "EmptyLatentImage")["inputs"] |= {"width": 64, "height": 64, "batch_size": 2}
+    return made
+
+
+def one(made, kind):
+    return next(node for node in made.values() if node["class_type"].startswith(kind))
+
+
+def executed(made):
+    """Validated and executed by ComfyUI: its executor, and the message of the node that failed, if one did."""
+    import execution
+
+    valid, error, outputs, details = asyncio.run(execution.validate_prompt("1", made, None))
     assert valid, (error, details)
-    assert len(outputs) == 2  # the pictures and the curve
-    schedule = next(node for node in prompt.values() if "scale" in node["inputs"])
-    schedule["inputs"] |= {"scale": 4.0, "sigma_lo": 3.0, "sigma_hi": 2.0, "sigma_switch": -5.0}
-    valid, error, _, details = asyncio.run(execution.validate_prompt("1", prompt, None))
-    assert not valid or details  # the node's own sentence, before anything runs
-    assert any("Kdist" in one["class_type"] for one in details.values())
+    server = SimpleNamespace(client_id=None, last_node_id=None, last_prompt_id=None, send_sync=lambda *_: None)
+    sizes = {"cache_args": {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}}  # of newer releases
+    newer = "cache_args" in inspect.signature(execution.PromptExecutor).parameters
+    executor = execution.PromptExecutor(server, **(sizes if newer else {}))
+    executor.execute(made, "1", {}, outputs)
+    failed = [data for event, data in executor.status_messages if event == "execution_error"]
+    return executor, failed[0]["exception_message"] if failed else ""
+
+
+EXAMPLES = {
+    "late_negative_percent_of_steps": lambda levels: (kdist.LateNegative(7.5, levels[12]), None),
+    "negative_window_rescaled": lambda _: (kdist.NegativeWindow(7.5, 0.5, 2.0), rules.rescaled),
+    "weak_model_interval": lambda _: (kdist.Interval(2.5, 0.3, 5.0), None),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_workflows_run(host, name, checkpoints, tmp_path):
+    """From the saved file to pictures and curve by the host's executor; the latents are those of the guided run."""
+    executor, failed = executed(example(name, host))
+    assert not failed
+    saved = [output["images"] for output in executor.history_result["outputs"].values()]
+    assert sorted(len(images) for images in saved) == [1, 2]  # the curve, two pictures
+    assert all((tmp_path / image["filename"]).stat().st_size for images in saved for image in images)
+
+    (model, rows, vae), (weak, weak_rows, _) = checkpoints.values()
+    counts = len(rows), len(weak_rows)
+    sigmas = at.levels_of(model, 20)
+    schedule, rule = EXAMPLES[name](sigmas.tolist())
+    with_weak = weak if name.startswith("weak") else None
+    if rule is None and with_weak is None:
+        guider = at.guider_of(model, at.prompt(17), at.prompt(1), kind=at.Reference, schedule=schedule)
+    else:
+        guided = apply_schedule(model, schedule, rule=rule, weak_model=with_weak)
+        guider = at.guider_of(guided, at.prompt(17), at.prompt(1))
+    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    method = at.comfy.samplers.sampler_object("dpmpp_2m")
+    with torch.no_grad():
+        expected = guider.sample(noise, torch.zeros_like(noise), method, sigmas, disable_pbar=True, seed=1)
+    at.close(vae.latents[0], expected)
+    scales = [schedule(level) for level in sigmas.tolist()[:-1]]
+    alone = [float(scale) for scale in (1, 0) if rules.reductions(rule or rules.linear)[1 - scale]]
+    assert sum(counts) == sum(1 + (scale not in alone) for scale in scales)
+    assert counts[1] == (sum(scale != 1 for scale in scales) if with_weak else 0)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_bad_values_are_said_on_the_node_before_anything_runs(host, name, checkpoints):
+    import execution
+
+    made = example(name, host)
+    one(made, "Kdist")["inputs"] |= {"scale": 4.0, "sigma_lo": 3.0, "sigma_hi": 2.0, "sigma_switch": -5.0}
+    valid, _, _, details = asyncio.run(execution.validate_prompt("1", made, None))
+    assert not valid or details
+    said = [error["details"] for node in details.values() for error in node["errors"] if "Kdist" in node["class_type"]]
+    assert any("sigma_lo" in one or "percent" in one for one in said), said
+
+
+def test_missing_file_and_missing_negative_are_said_on_the_node(host, checkpoints):
+    import execution
+
+    made = example("late_negative_percent_of_steps", host)
+    node = one(made, "KdistLateNegative")
+    node["class_type"], node["inputs"] = "KdistSchedule", {"model": node["inputs"]["model"], "schedule": "nowhere.json"}
+    _, _, _, details = asyncio.run(execution.validate_prompt("1", made, None))
+    assert "nowhere.json" in json.dumps(details)
+
+    classes = kdist.PerClass({0: 2.0}, default=1.0).to_json()
+    node["inputs"]["schedule"] = classes
+    _, _, _, details = asyncio.run(execution.validate_prompt("1", made, None))
+    assert "rows of a batch" in json.dumps(details)
+
+    node["inputs"]["schedule"] = "late-negative:scale=3,sigma_switch=2"
+    sampler, guider = one(made, "KSampler"), {"class_type": "BasicGuider"}
+    model, positive = sampler["inputs"]["model"], sampler["inputs"]["positive"]
+    made["20"] = guider | {"inputs": {"model": model, "conditioning": positive}}
+    made["21"] = {"class_type": "RandomNoise", "inputs": {"noise_seed": 1}}
+    made["22"] = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}}
+    scheduler = next(number for number, node in made.items() if node["class_type"] == "BasicScheduler")
+    sampler["class_type"] = "SamplerCustomAdvanced"
+    sampler["inputs"] = {"noise": ["21", 0], "guider": ["20", 0], "sampler": ["22", 0], "sigmas": [scheduler, 0],
+                         "latent_image": sampler["inputs"]["latent_image"]}  # fmt: skip
+    _, failed = executed(made)
+    assert "no negative condition" in failed

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,7 @@ def test_curve_over_the_steps_of_a_run():
 
 
 WORKFLOWS = sorted((ROOT / "kdist" / "adapters" / "comfyui" / "example_workflows").glob("*.json"))
+assert len(WORKFLOWS) == 3
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -131,20 +133,44 @@ def test_example_workflows_fit_the_nodes(path):
             assert cls.VALIDATE_INPUTS(**values) is True
 
 
-def test_the_repository_is_a_custom_node():
-    """As ComfyUI imports a clone, in a Python that has no kdist; the root has what the Manager looks for."""
-    assert len(WORKFLOWS) == len(list((ROOT / "example_workflows").glob("*.json"))) == 3
-    assert "matplotlib" in (ROOT / "requirements.txt").read_text()
-    assert "[tool.comfy]" in (ROOT / "pyproject.toml").read_text()
+@pytest.mark.parametrize("whole", [True, False], ids=["clone", "registry"])
+def test_the_repository_is_a_custom_node(tmp_path, whole):
+    """As ComfyUI imports it, in a Python that has no kdist; the root has what the Manager looks for.
+
+    The registry's copy lacks what ``.comfyignore`` names, and symbolic links, as clones and archives on Windows do.
+    """
+    root = ROOT
+    if not whole:
+        left_out = {line.rstrip("/") for line in (ROOT / ".comfyignore").read_text().splitlines()}
+
+        def ignored(folder, names):
+            paths = [Path(folder) / name for name in names]
+            return [p.name for p in paths if p.is_symlink() or p.relative_to(ROOT).as_posix() in left_out]
+
+        root = tmp_path / "pack"
+        shutil.copytree(ROOT / "kdist", root / "kdist", ignore=ignored)
+        shutil.copytree(ROOT / "example_workflows", root / "example_workflows")
+        for name in ("__init__.py", "requirements.txt", "pyproject.toml"):
+            shutil.copy(ROOT / name, root)
+        assert not (root / "kdist" / "theory").exists()
+    assert {path.name for path in (root / "example_workflows").glob("*.json")} == {path.name for path in WORKFLOWS}
+    assert not (root / "example_workflows").is_symlink()
+    assert "matplotlib" in (root / "requirements.txt").read_text()
+    assert "[tool.comfy]" in (root / "pyproject.toml").read_text()
     script = f"""
 import importlib.util, sys
 from pathlib import Path
 sys.path = [entry for entry in sys.path if entry and not (Path(entry) / "kdist").is_dir()]
 assert importlib.util.find_spec("kdist") is None
-spec = importlib.util.spec_from_file_location("clone", {str(ROOT / "__init__.py")!r})
+spec = importlib.util.spec_from_file_location("clone", {str(root / "__init__.py")!r})
 clone = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(clone)
-print(len(clone.NODE_CLASS_MAPPINGS), callable(clone.comfy_entrypoint))
+curve = clone.NODE_CLASS_MAPPINGS["KdistScheduleCurve"]()
+text = clone.NODE_CLASS_MAPPINGS["KdistSchedule"]
+assert text.VALIDATE_INPUTS("interval:scale=3,sigma_lo=1,sigma_hi=2") is True
+import kdist
+assert curve.draw(kdist.Interval(3, 1, 2), 0.1, 10.0, 160, 120)["result"][0].shape == (1, 120, 160, 3)
+print(len(clone.NODE_CLASS_MAPPINGS), callable(clone.comfy_entrypoint), Path(kdist.__file__).parents[1])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd="/", check=False)
-    assert done.stdout.split() == [str(len(NODE_CLASS_MAPPINGS)), "True"], done.stderr
+    assert done.stdout.split() == [str(len(NODE_CLASS_MAPPINGS)), "True", str(root)], done.stderr

@@ -26,7 +26,7 @@ from kdist.schedules.terms import flow_to_sigma
 
 from .weak import attach_weak_model, predict_weakly
 
-__all__ = ["apply_schedule"]
+__all__ = ["apply_schedule", "check_rows"]
 
 KEY = "kdist"
 
@@ -51,11 +51,7 @@ def apply_schedule(
     Raises:
         ValueError: a schedule for class labels, or a weak model that does not fit.
     """
-    if isinstance(schedule, (PerClass, PerRow)):
-        raise ValueError(
-            f"the schedule {type(schedule).__name__} differs between the rows of a batch, which ComfyUI's conditions "
-            "do not number: use one schedule, in one KSampler per class"
-        )
+    check_rows(schedule)
     model = model.clone()
     if not hasattr(model, "add_wrapper_with_key"):
         raise RuntimeError("this ComfyUI has no wrappers around its samplers (0.3.13 or newer is needed): update it")
@@ -64,6 +60,15 @@ def apply_schedule(
     if weak_model is not None:
         attach_weak_model(model, weak_model)
     return model
+
+
+def check_rows(schedule: Any) -> None:
+    """A ``ValueError`` for schedules that differ between the rows of a batch."""
+    if isinstance(schedule, (PerClass, PerRow)):
+        raise ValueError(
+            f"the schedule {type(schedule).__name__} differs between the rows of a batch, which ComfyUI's conditions "
+            "do not number: use one schedule, in one KSampler per class"
+        )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from kdist import rules
 
 from .curve import ScheduleCurveNode
 from .families import CATEGORY, FAMILIES, GUIDANCE_INPUTS
-from .hooks import apply_schedule
+from .hooks import apply_schedule, check_rows
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 
@@ -44,7 +44,7 @@ class ScheduleFromTextNode:
         try:
             if schedule is not None:
                 _read(schedule)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             return str(error)
         return True
 
@@ -61,7 +61,15 @@ class ScheduleFromTextNode:
 
 def _read(text: str) -> kdist.Schedule:
     text = text.strip()
-    return kdist.from_json(text) if text.startswith("{") else kdist.parse(text)
+    try:
+        schedule = kdist.from_json(text) if text.startswith("{") else kdist.parse(text)
+    except OSError as error:
+        raise ValueError(
+            f"the schedule's file {text!r} cannot be read from {os.getcwd()} ({error.strerror}): give its whole path, "
+            "or paste its JSON here"
+        ) from error
+    check_rows(schedule)
+    return schedule
 
 
 class RuleNode:
