@@ -2,8 +2,8 @@
 
     extractor = build_extractor("inception", device="cuda", weights="inception-2015-12-05.pt")
 
-``inception``, ``clip``, ``dinov2`` need published weights, ``digits`` (8x8 digits) is shipped, ``pixels`` needs none;
-a path to a TorchScript file or any callable serves as well.
+``inception``, ``clip``, ``dinov2`` need published weights, ``digits`` (8x8 digits) and ``fashion`` (28x28 garments) are
+shipped, ``pixels`` needs none; a path to a TorchScript file or any callable serves as well.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from .dinov2 import dinov2
 from .extractor import Extractor, resolve_device
 from .inception import inception
 from .resize import ResizeMethod
-from .simple import digits, from_callable, from_torchscript, pixels
+from .shipped import SHIPPED, shipped
+from .simple import from_callable, from_torchscript, pixels
 
 __all__ = ["EXTRACTORS", "build_extractor"]
 
-EXTRACTORS = ("inception", "clip", "dinov2", "digits", "pixels")
+EXTRACTORS = ("inception", "clip", "dinov2", *SHIPPED, "pixels")
 _TORCHSCRIPT_SUFFIXES = (".pt", ".pth", ".ts", ".jit", ".torchscript")
 
 
@@ -42,8 +43,8 @@ def build_extractor(
         name: one of :data:`EXTRACTORS`, the path of a TorchScript file, or a callable; the last two take
             (n, C, H, W) float32 in [0, 255] and give (n, d).
         device: ``auto`` (this process's GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
-        weights: a file (``inception``, ``clip``, ``digits``), a folder or hub name (``dinov2``); None takes the
-            published weights from the cache folder, and downloads them when they are not there.
+        weights: a file (``inception``, ``clip``, ``digits``, ``fashion``), a folder or hub name (``dinov2``); None
+            takes the published weights from the cache folder, and downloads them when they are not there.
         allow_unknown_weights: accept ``inception`` or ``clip`` weights that are not the published ones.
         resize: ``pil`` is clean-fid's resizing on the CPU, ``torch`` does it on the device (same kernel; the
             difference is measured on the images and kept in the features' metadata).
@@ -72,7 +73,7 @@ def build_extractor(
     _refuse(name, "weights", weights is not None and (not named or name == "pixels"))
     _refuse(name, "allow_unknown_weights", allow_unknown_weights and name not in ("inception", "clip"))
     _refuse(name, "size", size is not None and not free_size)
-    _refuse(name, "resize", resize != "pil" and (name == "digits" or (free_size and size is None)))
+    _refuse(name, "resize", resize != "pil" and (name in SHIPPED or (free_size and size is None)))
     _refuse(name, "key", key is not None and (named or path is not None))
 
     place = resolve_device(device)
@@ -84,8 +85,8 @@ def build_extractor(
         return clip(place, weights, resize=resize, allow_unknown=allow_unknown_weights)
     if name == "dinov2":
         return dinov2(place, weights, resize=resize)
-    if name == "digits":
-        return digits(place, weights)
+    if isinstance(name, str) and name in SHIPPED:
+        return shipped(name, place, weights)
     if name == "pixels":
         return pixels(place, size=size, resize=resize)
     assert callable(name)

@@ -229,7 +229,11 @@ def _assemble(
     if difference is not None:
         metadata["resize_difference"] = difference
     seeds = None if source.seeds is None else np.array(source.seeds, dtype=np.uint64)[rows]
-    return Features(np.concatenate(x), source.labels[rows], rows, metadata, seeds)
+    features = np.concatenate(x)
+    predictions = extractor.predict(features)
+    if predictions is not None:
+        metadata["recognises"] = {str(code): name for code, name in enumerate(extractor.recognises)}
+    return Features(features, source.labels[rows], rows, metadata, seeds, predictions)
 
 
 def _resize_difference(source: Source, extractor: Extractor, pool: Executor) -> dict[str, Any] | None:

@@ -46,6 +46,8 @@ class Extractor:
         preprocessing: how an image becomes the network's input.
         device: where the network is.
         weights: hash of the weights; None when nothing says which function this is, and then nothing is cached.
+        classify: (n, d) features to (n, K) scores of K classes; None where the network names no classes.
+        recognises: the names of these classes.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Extractor:
     preprocessing: Preprocessing
     device: torch.device
     weights: str | None
+    classify: Callable[[torch.Tensor], torch.Tensor] | None = None
+    recognises: Sequence[str] = ()
 
     def __call__(self, prepared: Sequence[torch.Tensor]) -> np.ndarray:
         """Features of images that ``preprocessing.on_cpu`` prepared: (n, d) float32.
@@ -68,6 +72,13 @@ class Extractor:
         if features.is_complex():
             raise ValueError(f"extractor {self.name!r} must return real features; got {features.dtype}")
         return features.flatten(1).float().cpu().numpy()
+
+    def predict(self, features: np.ndarray) -> np.ndarray | None:
+        """What the network takes (n, d) features for: (n,) places in :attr:`recognises`, or None."""
+        if self.classify is None:
+            return None
+        with torch.no_grad(), full_precision(self.device):
+            return self.classify(torch.from_numpy(features).to(self.device)).argmax(1).cpu().numpy()
 
     def _batch(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
         """One tensor on the device; images of one size are finished together, the order is kept."""

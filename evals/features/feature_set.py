@@ -2,8 +2,8 @@
 
 One npz or safetensors file with ``x`` (N, d) float32, ``y`` (N,) int64, ``index`` (N,) int64 (places in the source,
 so that paired samples stay paired when some images were bad), ``seeds`` (N,) uint64 where the source knows what each
-sample was drawn from, and ``metadata`` (JSON). Equal features make equal
-bytes: nothing of the time or the machine's state goes in.
+sample was drawn from, ``predictions`` (N,) int64 where the extractor recognises classes, and ``metadata`` (JSON). Equal
+features make equal bytes: nothing of the time or the machine's state goes in.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from kdist.files import write_atomically
 
 from ..labels import ALL, as_labels, class_labels
 from ..npz import read_npz
+from .checks import check_metadata, checked_index, checked_predictions, checked_seeds
 
 __all__ = ["Features", "load_features", "load_sampled", "make_comparable"]
 
@@ -36,6 +37,8 @@ class Features:
         index: (N,) int64, each image's place in its source.
         metadata: how they were made: extractor, weights' hash, preprocessing, source, classes, bad images, ...
         seeds: (N,) uint64, what each sample was drawn from; None where the source does not say.
+        predictions: (N,) int64, what the extractor takes each image for, by the names in ``metadata["recognises"]``;
+            None for an extractor that names no classes.
     """
 
     x: np.ndarray
@@ -43,14 +46,20 @@ class Features:
     index: np.ndarray
     metadata: dict[str, Any]
     seeds: np.ndarray | None = None
+    predictions: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def rows(self, chosen: np.ndarray) -> Features:
         """Those rows alone; ``chosen`` is a mask or an array of rows."""
-        seeds = None if self.seeds is None else self.seeds[chosen]
-        return replace(self, x=self.x[chosen], y=self.y[chosen], index=self.index[chosen], seeds=seeds)
+        optional = {name: array[chosen] for name, array in self._optional().items()}
+        return replace(self, x=self.x[chosen], y=self.y[chosen], index=self.index[chosen], **optional)
+
+    def _optional(self) -> dict[str, np.ndarray]:
+        """The arrays that not every set has."""
+        arrays = {"seeds": self.seeds, "predictions": self.predictions}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @property
     def bad(self) -> list[dict[str, Any]]:
@@ -63,6 +72,20 @@ class Features:
         names = self.metadata.get("classes") or {label: str(label) for label in np.unique(self.y).tolist()}
         return {int(label): name for label, name in names.items()}
 
+    def recognised(self) -> np.ndarray | None:
+        """The label that the extractor gives each sample, (N,), and -1 where it sees a class that is not in this set.
+
+        None where there are no predictions, or where a class of this set is none that the extractor knows.
+        """
+        if self.predictions is None:
+            return None
+        known = {int(code): name for code, name in self.metadata["recognises"].items()}
+        label_of = {name: label for label, name in self.classes.items()}
+        if not label_of.keys() <= set(known.values()):
+            return None
+        labels = {code: label_of.get(name, -1) for code, name in known.items()}
+        return np.array([labels[code] for code in self.predictions.tolist()], dtype=np.int64)
+
     def save(self, path: str | Path) -> None:
         """Write ``path`` (.npz or .safetensors), the whole file or none.
 
@@ -71,9 +94,7 @@ class Features:
             OSError: it cannot be written.
         """
         path = check_path(path)
-        arrays = {"x": self.x, "y": self.y, "index": self.index}
-        if self.seeds is not None:
-            arrays["seeds"] = self.seeds
+        arrays = {"x": self.x, "y": self.y, "index": self.index, **self._optional()}
         metadata = {"format": _FORMAT, "version": _VERSION, **self.metadata, "classes": _for_json(self.classes)}
         about = json.dumps(metadata, sort_keys=True)
         if path.suffix == ".npz":
@@ -127,12 +148,13 @@ def load_features(path: str | Path) -> Features:
         raise ValueError(f"{path} has NaN or infinite features in {len(rows)} rows: {rows[:5]}; make it again")
     labels, metadata = as_labels(f"{path}: y", y, len(x)), about or {}
     if about is not None:
-        _check_metadata(path, labels, metadata)
+        check_metadata(path, labels, metadata)
     elif labels.dtype.kind == "U":
         labels, names = class_labels(f"{path}: y", labels, len(x))
         metadata = {"classes": _for_json(names)}
-    index = _checked_index(path, arrays.get("index", np.arange(len(x))), len(x), metadata)
-    return Features(x, labels, index, metadata, _checked_seeds(path, arrays.get("seeds"), labels))
+    index = checked_index(path, arrays.get("index", np.arange(len(x))), len(x), metadata)
+    seeds = checked_seeds(path, arrays.get("seeds"), labels)
+    return Features(x, labels, index, metadata, seeds, checked_predictions(path, arrays, len(x), metadata))
 
 
 def load_sampled(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -159,49 +181,6 @@ def load_sampled(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     if x.dtype.kind not in "fiu" or not x.ndim:
         raise ValueError(f"{path}: x must be real numbers, (N, ...); got {x.dtype} of shape {x.shape}")
     return x, as_labels(f"{path}: y", y, len(x))
-
-
-def _check_metadata(path: Path, y: np.ndarray, metadata: dict[str, Any]) -> None:
-    """Each label has a name of its own, each bad image a name."""
-    bad = metadata.get("bad", [])
-    if not isinstance(bad, list) or not all(isinstance(entry, dict) and "name" in entry for entry in bad):
-        raise ValueError(f"{path}: bad in its metadata must list the images that were left out; got {repr(bad)[:80]}")
-    classes = metadata.get("classes")
-    named = classes if isinstance(classes, dict) else {}
-    right = all(label.isdecimal() and isinstance(name, str) for label, name in named.items())
-    if not named or not right or y.dtype.kind != "i" or len(set(named.values())) < len(named):
-        raise ValueError(
-            f'{path}: classes in its metadata must name each label once, {{"0": "cat", ...}}; got '
-            f"{repr(classes)[:80]}; make the file again with `kdist features`, or leave the metadata out"
-        )
-    unnamed = sorted(set(y.tolist()) - set(map(int, named)))
-    if unnamed:
-        raise ValueError(f"{path}: labels {unnamed[:5]} are not among the classes of its metadata; make it again")
-
-
-def _checked_index(path: Path, index: np.ndarray, count: int, metadata: dict[str, Any]) -> np.ndarray:
-    """Each row's place in the source, none twice."""
-    images = metadata.get("images", np.iinfo(np.int64).max)
-    fits = isinstance(images, int) and index.shape == (count,) and index.dtype.kind in "iu"
-    if not fits or (count and not 0 <= int(index.min()) <= int(index.max()) < images):
-        raise ValueError(
-            f"{path}: index must be (N,) places in the source, from 0 to below {images}; got shape {index.shape} "
-            f"{index.dtype}" + (f", {index.min()} to {index.max()}" if index.size and index.dtype.kind in "iuf" else "")
-        )
-    if len(np.unique(index)) < count:
-        raise ValueError(f"{path}: index names a place of the source twice, and pairs cannot be told; make it again")
-    return index.astype(np.int64)
-
-
-def _checked_seeds(path: Path, seeds: np.ndarray | None, y: np.ndarray) -> np.ndarray | None:
-    """Each row's seed, none twice in a class."""
-    if seeds is None:
-        return None
-    if seeds.shape != y.shape or seeds.dtype.kind not in "iu" or (len(seeds) and int(seeds.min()) < 0):
-        raise ValueError(f"{path}: seeds must be (N,) whole numbers from 0; got shape {seeds.shape} {seeds.dtype}")
-    if len(set(zip(y.tolist(), seeds.tolist(), strict=True))) < len(seeds):
-        raise ValueError(f"{path}: seeds names a seed of a class twice, and pairs cannot be told; make it again")
-    return seeds.astype(np.uint64)
 
 
 def make_comparable(real: Features, fake: Features, *, role: str = "real") -> Features:

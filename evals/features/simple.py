@@ -1,35 +1,17 @@
-"""Extractors without a published network: ``digits``, ``pixels``, TorchScript files and callables."""
+"""Extractors without a network of our own or a published one: ``pixels``, TorchScript files and callables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-
-from kdist.digits.classifier import CLASSIFIER_PATH, load_digits_classifier
 
 from ..hashing import file_hash, module_hash
 from .extractor import Extractor, Preprocessing
-from .resize import ResizeMethod, resize_square, to_chw, to_grey
+from .resize import ResizeMethod, resize_square, to_chw
 
-__all__ = ["digits", "from_callable", "from_torchscript", "pixels"]
-
-
-def digits(device: torch.device, weights: str | Path | None) -> Extractor:
-    """The shipped classifier's features of 8x8 digits, (n, 64); colour becomes grey, other sizes are refused."""
-    path = Path(weights or CLASSIFIER_PATH)
-    model = load_digits_classifier(path, device=device)
-
-    def prepare(image: np.ndarray) -> torch.Tensor:
-        if image.shape[:2] != (8, 8):
-            raise ValueError(f"extractor 'digits' judges 8x8 digits; got an image of {image.shape[1]}x{image.shape[0]}")
-        return to_chw(to_grey(image))
-
-    return Extractor(
-        "digits", lambda x: model.features(x / 127.5 - 1), Preprocessing("grey 8x8", prepare), device, file_hash(path)
-    )
+__all__ = ["from_callable", "from_torchscript", "pixels"]
 
 
 def pixels(device: torch.device, *, size: int | None = None, resize: ResizeMethod = "pil") -> Extractor:

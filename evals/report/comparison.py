@@ -8,12 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-
-from kdist.digits.classifier import CLASSIFIER_PATH, load_digits_classifier
 
 from ..features.feature_set import Features
-from ..hashing import file_hash
 from ..statistics.estimate import Estimate
 from ..statistics.measure import measure
 from ..statistics.results import ClassDistortion, DistortionReport
@@ -151,7 +147,7 @@ def compare_sets(
 
 def _measure(real: MeasuredSet, fake: MeasuredSet, **options: Any) -> DistortionReport:
     predictions: dict[str, Any] = {}
-    guesses = _recognised(real.features), _recognised(fake.features)
+    guesses = real.features.recognised(), fake.features.recognised()
     if guesses[0] is not None and guesses[1] is not None:
         predictions = {"real_predictions": guesses[0], "fake_predictions": guesses[1]}
     try:
@@ -165,17 +161,6 @@ def _measure(real: MeasuredSet, fake: MeasuredSet, **options: Any) -> Distortion
     except ValueError as error:
         hint = " (--common-classes does it)" if "of class" in str(error) and str(error).startswith("no ") else ""
         raise ValueError(f"{real.path} and {fake.path}: {error}{hint}") from error
-
-
-def _recognised(features: Features) -> np.ndarray | None:
-    """What the shipped classifier takes digits for; None for features of another network or other classes."""
-    about = features.metadata
-    if about.get("extractor") != "digits" or about.get("weights") != file_hash(CLASSIFIER_PATH):
-        return None
-    if not set(features.y.tolist()) <= set(range(10)) or any(n != str(k) for k, n in features.classes.items()):
-        return None
-    with torch.no_grad():
-        return load_digits_classifier().head(torch.from_numpy(features.x)).argmax(1).numpy()
 
 
 def _common(real: MeasuredSet, fakes: Sequence[MeasuredSet]) -> tuple[MeasuredSet, list[MeasuredSet], list[str]]:

@@ -30,7 +30,7 @@ class Settings:
     extractor: Annotated[
         str,
         typer.Option(
-            "--extractor", "-e", help="for images: inception, clip, dinov2, digits, pixels, a TorchScript file"
+            "--extractor", "-e", help="for images: inception, clip, dinov2, digits, fashion, pixels, a TorchScript file"
         ),
     ] = "inception"
     weights: Weights = None

@@ -54,7 +54,9 @@ def features(
     extractor: Annotated[
         str,
         typer.Option(
-            "--extractor", "-e", help="inception, clip, dinov2, digits, pixels, a TorchScript file or module:name"
+            "--extractor",
+            "-e",
+            help="inception, clip, dinov2, digits, fashion, pixels, a TorchScript file or module:name",
         ),
     ] = "inception",
     labels: Annotated[Path | None, typer.Option(help="label file of a folder or zip: .csv, .tsv or .json")] = None,

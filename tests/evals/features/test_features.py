@@ -2,9 +2,6 @@
 
 import contextlib
 import hashlib
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -12,13 +9,9 @@ import torch
 from PIL import Image
 
 from kdist.compat import repair_torchvision
-from kdist.digits.classifier import CLASSIFIER_PATH, load_digits_classifier
 from kdist.evals.features import build_extractor, full_precision
 from kdist.evals.features.extraction import extract
-from kdist.evals.features.inception import INCEPTION
 from kdist.evals.features.resize import resize_and_crop, resize_square
-from kdist.evals.features.weights import PublishedFile, find_weights
-from kdist.evals.hashing import module_hash
 
 # torch announces TorchScript's end at each use; the published networks come in no other form
 pytestmark = [
@@ -26,39 +19,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
     pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning"),  # clean-fid's call of sqrtm
 ]
-
-
-class Layers(torch.nn.Module):
-    """In the place of Inception's layers: (n, 3, 299, 299) about [-1, 1] to (n, 2048)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = torch.nn.Linear(3 * 13 * 13, 2048)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        pooled = torch.nn.functional.adaptive_avg_pool2d(x, (13, 13))
-        return torch.relu(self.linear(pooled.flatten(1)))
-
-
-class StandIn(torch.nn.Module):
-    """The interface of the published TorchScript file: ``layers`` and ``forward(x, return_features)``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = Layers()
-
-    def forward(self, x: torch.Tensor, return_features: bool = False) -> torch.Tensor:
-        return self.layers((x - 128) / 128)
-
-
-@pytest.fixture(scope="module")
-def weights_folder(tmp_path_factory):
-    """A folder with a stand-in under the published name, as clean-fid wants it."""
-    folder = tmp_path_factory.mktemp("weights")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        torch.jit.script(StandIn()).save(str(folder / INCEPTION.name))
-    return folder
 
 
 def write_images(folder, count, seed, size=(24, 20), spread=60):
@@ -165,33 +125,6 @@ def test_dinov2_local_folder(tmp_path):
         build_extractor("dinov2", device="cpu", weights=tmp_path / "nothing")
 
 
-def test_digits_classifier_is_right_on_held_out_digits():
-    """96 % of 360 unseen digits would already be far below what it had when it was shipped."""
-    from kdist import digits
-
-    x, y = digits.load_data("held_out")
-    model = load_digits_classifier()
-    assert sum(p.numel() for p in model.parameters()) <= 100_000
-    assert float((model.logits(x).argmax(1) == y).float().mean()) >= 0.985
-    features = extract((x, y), build_extractor("digits", device="cpu"), value_range=(-1, 1))
-    # quantised to 8 bits first: up to 1/255 of the range per pixel
-    assert np.abs(features.x - model.features(x).numpy()).max() < 0.1
-    assert features.x.shape == (360, 64)
-    with pytest.raises(ValueError, match=r"shape \(N, 1, 8, 8\)"):
-        model.features(torch.zeros(2, 3, 8, 8))
-    with pytest.raises(ValueError, match="8x8 digits; got an image of 9x8"):
-        extract(np.zeros((2, 8, 9, 3), np.uint8) + 7, build_extractor("digits", device="cpu"))
-
-
-def test_digits_weights_truncated(tmp_path):
-    file = tmp_path / "cut.safetensors"
-    file.write_bytes(CLASSIFIER_PATH.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
-        build_extractor("digits", device="cpu", weights=file)
-    with pytest.raises(FileNotFoundError, match="no classifier weights"):
-        build_extractor("digits", device="cpu", weights=tmp_path / "absent.safetensors")
-
-
 def test_pixels_are_on_k_diffusion_scale():
     images = np.array([[[0, 255], [51, 204]], [[255, 255], [0, 0]]], dtype=np.uint8)
     x = extract(images, "pixels").x
@@ -287,107 +220,6 @@ def test_autocast_around_does_not_reach_the_network():
     expected = extractor(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         np.testing.assert_array_equal(extractor(images), expected)
-
-
-class TestWeights:
-    """Which weight files are taken, and what is said of the others."""
-
-    published = PublishedFile("net.pt", "http://127.0.0.1:9/net.pt", hashlib.sha256(b"whole").hexdigest())
-
-    def test_wrong_file_is_refused_with_the_remedy(self, tmp_path):
-        (tmp_path / "net.pt").write_bytes(b"who")
-        with pytest.raises(ValueError, match=r"\(3 bytes\) has SHA-256 .* broken download .* Delete it and fetch"):
-            find_weights(self.published, tmp_path)
-        path, digest = find_weights(self.published, tmp_path, allow_unknown=True)
-        assert (path, digest) == (tmp_path / "net.pt", hashlib.sha256(b"who").hexdigest())
-        with pytest.raises(FileNotFoundError, match="no file at"):
-            find_weights(self.published, tmp_path / "other.pt")
-
-    def test_cache_folder_before_others(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("KDIST_CACHE", str(tmp_path / "cache"))
-        other, mine = tmp_path / "other", tmp_path / "cache" / "weights"
-        for folder in (other, mine):
-            folder.mkdir(parents=True)
-        (other / "net.pt").write_bytes(b"whole")
-        assert find_weights(self.published, None, also_in=(other,))[0] == other / "net.pt"
-        (mine / "net.pt").write_bytes(b"who")
-        with pytest.warns(UserWarning, match="not net.pt as published"):
-            assert find_weights(self.published, None, also_in=(other,))[0] == other / "net.pt"
-        (mine / "net.pt").write_bytes(b"whole")
-        assert find_weights(self.published, None, also_in=(other,))[0] == mine / "net.pt"
-
-    def test_download(self, tmp_path, monkeypatch):
-        """Through a local server: the file arrives whole, a wrong one is refused and leaves nothing behind."""
-        (tmp_path / "served").mkdir()
-        (tmp_path / "served" / "net.pt").write_bytes(b"whole")
-        monkeypatch.setenv("KDIST_CACHE", str(tmp_path / "cache"))
-        handler = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(tmp_path / "served")))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            url = f"http://127.0.0.1:{server.server_port}/net.pt"
-            wrong = PublishedFile("net.pt", url, hashlib.sha256(b"other").hexdigest())
-            with pytest.raises(OSError, match=r"is not the published file .*--weights FILE"):
-                find_weights(wrong, None)
-            assert list((tmp_path / "cache" / "weights").iterdir()) == []
-            path, _ = find_weights(PublishedFile("net.pt", url, self.published.sha256), None)
-            assert path.read_bytes() == b"whole"
-            with pytest.raises(OSError, match=r"could not download .*; fetch it on a connected machine"):
-                find_weights(PublishedFile("absent.pt", url + ".absent", self.published.sha256), None)
-        finally:
-            server.shutdown()
-            server.server_close()
-
-    def test_inception_refuses_stand_ins_unless_told(self, weights_folder, tmp_path):
-        with pytest.raises(ValueError, match="allow_unknown_weights=True"):
-            build_extractor("inception", device="cpu", weights=weights_folder)
-        cut = tmp_path / "cut.pt"
-        cut.write_bytes((weights_folder / INCEPTION.name).read_bytes()[:-5000])
-        with pytest.raises(ValueError, match="no TorchScript Inception"):
-            build_extractor("inception", device="cpu", weights=cut, allow_unknown_weights=True)
-        torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "other.pt"))
-        with pytest.raises(ValueError, match="no TorchScript Inception"):
-            build_extractor("inception", device="cpu", weights=tmp_path / "other.pt", allow_unknown_weights=True)
-
-    def test_weights_need_not_bear_the_published_name(self, weights_folder, tmp_path):
-        renamed = tmp_path / "mine.pt"
-        renamed.write_bytes((weights_folder / INCEPTION.name).read_bytes())
-        extractor = build_extractor("inception", device="cpu", weights=renamed, allow_unknown_weights=True)
-        assert extractor.weights == hashlib.sha256(renamed.read_bytes()).hexdigest()
-
-    def test_module_hash_sees_weights_and_class(self):
-        a = torch.nn.Linear(3, 3)
-        before = module_hash(a)
-        assert module_hash(a) == before
-        with torch.no_grad():
-            a.bias[0] += 1e-6
-        assert module_hash(a) != before
-        assert module_hash(torch.nn.LayerNorm(3)) != module_hash(torch.nn.RMSNorm(3))
-
-
-def test_module_hash_sees_names_shapes_and_kinds():
-    """Equal bytes under another name, in another shape or of another kind are another network."""
-
-    class Holder(torch.nn.Module):
-        def __init__(self, **tensors):
-            super().__init__()
-            for name, tensor in tensors.items():
-                self.register_buffer(name, tensor)
-
-    flat = torch.arange(6, dtype=torch.float32)
-    hashes = [
-        module_hash(module)
-        for module in (
-            Holder(a=flat),
-            Holder(b=flat),
-            Holder(a=flat.reshape(2, 3)),
-            Holder(a=flat.view(torch.int32)),
-            Holder(a=flat[:3], b=flat[3:]),
-            Holder(a=flat + 1),
-        )
-    ]
-    assert len(set(hashes)) == len(hashes)
-    assert module_hash(Holder(a=flat, b=flat + 1)) == module_hash(Holder(b=flat + 1, a=flat))
 
 
 @pytest.mark.parametrize(
