@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["ALL", "as_labels", "class_labels", "number_classes"]
+from kdist.files import printable
+
+__all__ = ["ALL", "as_labels", "check_names", "class_labels", "number_classes"]
 
 ALL = "all"  # what the only class of a set without labels is called
 _NO_NAME = re.compile(r"|-\d+|-?\d*\.\d*")  # nothing, negative numbers, fractions
@@ -21,7 +23,7 @@ def as_labels(name: str, labels: Any, count: int) -> np.ndarray:
 
     Raises:
         ValueError: not one label per sample; labels that are neither whole numbers (floats may hold them) nor strings,
-            or a mixture; numbers beyond int64.
+            or a mixture; numbers beyond int64; control characters in a string.
     """
     if labels is None:
         return np.zeros(count, dtype=np.int64)
@@ -37,6 +39,7 @@ def as_labels(name: str, labels: Any, count: int) -> np.ndarray:
         raise ValueError(f"{name} must hold one label per sample, shape ({count},); got shape {array.shape}")
     plain = array.tolist() if array.dtype == object or not isinstance(labels, list | tuple) else labels
     if array.dtype.kind in "OU" and all(isinstance(label, str) for label in plain):
+        check_names(name, plain)
         return array.astype(str)
     if array.dtype == object and all(isinstance(label, int) and not isinstance(label, bool) for label in plain):
         array = np.asarray([min(label, 2**63) for label in plain], dtype=np.uint64)
@@ -79,6 +82,7 @@ def class_labels(
     if unnamed:
         raise ValueError(f"{name}: {unnamed[:5]} have no name among the {len(names)} classes; name every class")
     found = {label: str(names[label]) for label in present}
+    check_names(name, found.values())
     twice = _repeated(found.values())
     if twice:
         raise ValueError(f"{name}: two classes are called {twice[0]!r}; give each a name of its own")
@@ -97,6 +101,7 @@ def number_classes(labels: Sequence[Any], *, name: str) -> tuple[np.ndarray, dic
     if wrong:
         raise ValueError(f"{name}: labels must be whole numbers or names; got {repr(wrong[0])[:80]}")
     written = {label: str(label) for label in set(labels)}
+    check_names(name, written.values())
     texts = {label: unicodedata.normalize("NFC", text.strip()) for label, text in written.items()}
     if all(text.isdecimal() for text in texts.values()):
         numbers = {label: int(text) for label, text in texts.items() if len(text) < 20}
@@ -113,6 +118,17 @@ def number_classes(labels: Sequence[Any], *, name: str) -> tuple[np.ndarray, dic
     names = sorted(set(texts.values()))
     number_of = {text: number for number, text in enumerate(names)}
     return np.array([number_of[texts[label]] for label in labels], dtype=np.int64), dict(enumerate(names))
+
+
+def check_names(name: str, names: Iterable[str]) -> None:
+    """Refuse what a terminal or a page would take for something else than letters.
+
+    Raises:
+        ValueError: control characters in one of ``names``, those of a line's end too, or surrogates.
+    """
+    for text in dict.fromkeys(names):
+        if printable(text) != text:
+            raise ValueError(f"{name}: '{printable(text)[:80]}' has control characters in it; take them out")
 
 
 def _one_writing_each(meaning: Mapping[Any, Any], written: Mapping[Any, str], name: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .compat import import_k_diffusion
+from .files import read_text
 
 __all__ = ["load_checkpoint", "make_denoiser"]
 
@@ -40,7 +41,7 @@ def load_checkpoint(
     weights, carried = _read_safetensors(path) if path.suffix == ".safetensors" else _read_training(path)
     described: Any = carried if config is None else config
     if isinstance(described, (str, Path)):
-        described = json.loads(Path(described).read_text())
+        described = json.loads(read_text(Path(described)))
     if described is None:
         raise ValueError(f"{path} carries no config; give the JSON that the network was made from as config=")
     model = make_denoiser(described)

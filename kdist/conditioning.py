@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import numbers
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, MutableSequence, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -27,12 +27,13 @@ class Unjoinable(ValueError):
 def per_row(value: Any, batch: int) -> bool:
     """Whether ``value`` has one entry for each of the ``batch`` rows.
 
-    Tensors and NumPy arrays: the first dimension is N. Lists and tuples: N items (texts, numbers, images, ...), unless
-    they hold arrays of N rows (then they are containers), or are a tuple of numbers (a size) or a named tuple.
+    Tensors and NumPy arrays: the first dimension is N. Lists, tuples and other sequences: N items (texts, numbers,
+    images, ...), unless they hold arrays of N rows (then they are containers), or are a tuple of numbers (a size) or a
+    named tuple.
     """
     if _is_array(value):
         return value.ndim > 0 and value.shape[0] == batch
-    if not isinstance(value, (list, tuple)) or hasattr(value, "_fields") or len(value) != batch:
+    if not _is_list(value) or hasattr(value, "_fields") or len(value) != batch:
         return False
     if isinstance(value, tuple) and all(isinstance(item, numbers.Number) for item in value):
         return False
@@ -139,8 +140,8 @@ def _fill(name: str, value: Any, cond: Any, batch: int) -> Any:
         import numpy as np
 
         return np.full(cond.shape, value)
-    if isinstance(cond, (list, tuple)) and isinstance(value, (str, numbers.Real)) and per_row(cond, batch):
-        return type(cond)([value] * batch)
+    if _is_list(cond) and isinstance(value, (str, numbers.Real)) and per_row(cond, batch):
+        return _listed(cond, [value] * batch)
     return value
 
 
@@ -174,6 +175,16 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, torch.Tensor) or (hasattr(value, "__array__") and hasattr(value, "ndim"))
 
 
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
+
+
+def _listed(value: Any, items: Iterable[Any]) -> Any:
+    """A sequence of the kind of ``value``, where that can hold anything (a range cannot)."""
+    kind: Any = type(value)
+    return kind(items) if isinstance(value, (list, tuple, MutableSequence)) else list(items)
+
+
 def _holds_rows(value: Any, batch: int) -> bool:
     """Whether there is an array of ``batch`` rows in it."""
     if _is_array(value):
@@ -187,9 +198,7 @@ def _children(value: Any) -> dict[Any, Any] | None:
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, (list, tuple)):
-        return dict(enumerate(value))
-    return None
+    return dict(enumerate(value)) if _is_list(value) else None
 
 
 def _rebuild(value: Any, children: dict[Any, Any]) -> Any:
@@ -202,7 +211,7 @@ def _rebuild(value: Any, children: dict[Any, Any]) -> Any:
         return value
     if isinstance(value, Mapping):
         return children
-    return type(value)(*children.values()) if hasattr(value, "_fields") else type(value)(children.values())
+    return type(value)(*children.values()) if hasattr(value, "_fields") else _listed(value, children.values())
 
 
 def _take(value: Any, rows: Sequence[int] | None) -> Any:
@@ -211,15 +220,15 @@ def _take(value: Any, rows: Sequence[int] | None) -> Any:
     if isinstance(value, torch.Tensor):
         return value[torch.tensor(rows, dtype=torch.int64).to(value.device, non_blocking=True)]
     if _is_array(value):
-        return value[list(rows)]
-    return type(value)([value[row] for row in rows])
+        return getattr(value, "iloc", value)[list(rows)]  # pandas would look the numbers up in its own index
+    return _listed(value, [value[row] for row in rows])
 
 
 def _concatenate(first: Any, second: Any) -> Any:
     if type(first) is not type(second):
         raise Unjoinable(f"{type(first).__name__} and {type(second).__name__}")
     if not _is_array(first):
-        return first + second
+        return _listed(first, [*first, *second])
     if (first.shape[1:], first.dtype) != (second.shape[1:], second.dtype):  # joining would convert one
         raise Unjoinable(f"{first.dtype} {tuple(first.shape)} and {second.dtype} {tuple(second.shape)}")
     if isinstance(first, torch.Tensor):

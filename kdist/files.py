@@ -9,17 +9,36 @@ import errno
 import glob
 import os
 import platform
+import re
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["cache_folder", "prepare_output", "versions", "write_atomically", "write_together", "written_atomically"]
+__all__ = [
+    "cache_folder",
+    "prepare_output",
+    "printable",
+    "read_text",
+    "versions",
+    "write_atomically",
+    "write_together",
+    "write_with_pictures",
+    "written_atomically",
+]
 
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that is open cannot be renamed
+    fcntl = None  # type: ignore[assignment]
+
+# control characters, line and paragraph separators, surrogates
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _STALE_SECONDS = 24 * 3600.0  # an unfinished file this old belongs to no running process
+_LOCKED_AFTER = 1.0  # seconds after which a file that a process has made is surely locked by it
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -48,19 +67,52 @@ def write_together(folder: Path, contents: Mapping[str, bytes | str], *, obsolet
         OSError: no space, no permission; then nothing has changed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    partials = {folder / name: _unfinished(folder / name) for name in contents}
-    try:
-        for path, partial in partials.items():
+    with ExitStack() as unfinished:
+        partials: dict[Path, Path] = {}
+        for path, content in ((folder / name, content) for name, content in contents.items()):
             with _explained(path):
-                _write(partial, _encoded(contents[path.name]))
+                partials[path] = unfinished.enter_context(_unfinished(path))
+                _write(partials[path], _encoded(content))
         for name in (*contents, *obsolete):
             (folder / name).unlink(missing_ok=True)
         for path, partial in partials.items():
             os.replace(partial, path)
-    finally:
-        for path, partial in partials.items():
-            partial.unlink(missing_ok=True)
-            _remove_stale(path)
+
+
+def write_with_pictures(
+    out: Path,
+    numbers: Mapping[str, str],
+    *,
+    former: Collection[str],
+    draw: Callable[[], dict[str, bytes]],
+    page: Callable[[dict[str, bytes]], str] | None = None,
+) -> list[Path]:
+    """Numbers, the pictures that show them and a page, changed together; should drawing fail, the numbers alone.
+
+    Args:
+        out: The folder.
+        numbers: File names and texts.
+        former: Names of all files that a former run may have left; they go.
+        draw: Makes the pictures, by name without ``.png``.
+        page: Makes ``report.html`` of them.
+
+    Returns:
+        The files written.
+
+    Raises:
+        OSError: no space, no permission.
+    """
+    files: dict[str, bytes | str] = dict(numbers)
+    try:
+        pictures = draw()
+        files |= {f"{name}.png": png for name, png in pictures.items()}
+        if page is not None:
+            files["report.html"] = page(pictures)
+        write_together(out, files, obsolete=former)
+    except Exception:
+        write_together(out, dict(numbers), obsolete=former)
+        raise
+    return [out / name for name in files]
 
 
 def _encoded(content: bytes | str) -> bytes:
@@ -68,9 +120,23 @@ def _encoded(content: bytes | str) -> bytes:
     return content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
 
 
-def _unfinished(path: Path) -> Path:
-    # a name of its own: processes that write the same file at the same time must not share an unfinished one
-    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+@contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write to, which is gone at the end unless it got another name.
+
+    Its name is its own, since processes that write the same file at the same time must not share an unfinished one.
+    It is locked, and the system lets go of the locks of a process that is killed: so its leftovers are known.
+    """
+    partial = path.with_name(f"{path.name}.{platform.node()}.{uuid.uuid4().hex}.partial")
+    try:
+        with nullcontext() if fcntl is None else partial.open("xb") as file:
+            if file is not None:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+        _remove_stale(path)
 
 
 @contextmanager
@@ -108,23 +174,33 @@ def written_atomically(path: Path, write: Callable[[Path], object]) -> None:
         OSError: no space, no permission; the unfinished file is removed and what was at ``path`` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _unfinished(path)
-    try:
-        with _explained(path):
-            write(partial)
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    _remove_stale(path)
+    with _explained(path), _unfinished(path) as partial:
+        write(partial)
+        os.replace(partial, path)
 
 
 def _remove_stale(path: Path) -> None:
-    """Unfinished files of killed runs; another process's fresh one stays."""
+    """Unfinished files of killed runs; one that another process is writing stays."""
     with suppress(OSError):
         for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
             with suppress(FileNotFoundError):
-                if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
+                if _abandoned(leftover):
                     leftover.unlink()
+
+
+def _abandoned(partial: Path) -> bool:
+    """Whether no process writes it: it is old, or of this machine, where its lock would be seen, and not locked."""
+    age = time.time() - partial.stat().st_mtime
+    if fcntl is None or age < _LOCKED_AFTER or f".{platform.node()}." not in partial.name:
+        return age > _STALE_SECONDS
+    with partial.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            return age > _STALE_SECONDS
+    return True
 
 
 def prepare_output(out: Path) -> Path:
@@ -135,11 +211,34 @@ def prepare_output(out: Path) -> Path:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=out):
+        with tempfile.TemporaryFile(dir=out):  # without a name where the system can: a killed run leaves nothing
             pass
     except OSError as error:
         raise OSError(f"cannot write to --out {out}: {error.strerror or error}; choose another folder") from None
     return out
+
+
+def printable(text: str) -> str:
+    """Text for a terminal, a page or a message: ``\\x1b`` for control characters and for bytes that are no UTF-8."""
+    return _UNPRINTABLE.sub(lambda found: _escaped(ord(found[0])), text)
+
+
+def _escaped(code: int) -> str:
+    byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code  # how Python holds such bytes of a path
+    return f"\\x{byte:02x}" if byte < 256 else f"\\u{byte:04x}"
+
+
+def read_text(path: Path) -> str:
+    """A text file that people wrote: UTF-8, with or without a byte-order mark.
+
+    Raises:
+        ValueError: it is no UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}); save it as UTF-8") from error
 
 
 def cache_folder() -> Path:

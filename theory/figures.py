@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from kdist import Schedule
-from kdist.files import written_atomically
 from kdist.plotting import PALETTE
 
 from .gaussian.pair import GaussianPair
@@ -20,15 +19,13 @@ STYLES = tuple(zip(PALETTE, "os^DvP", strict=False))  # markers say the same onc
 
 
 def draw_prediction(
-    path: Path,
     schedules: Mapping[str, Schedule],
     pairs: Mapping[str, GaussianPair],
     results: Mapping[str, Mapping[str, Distortion]],
-) -> None:
-    """Write a three-panel picture.
+) -> bytes:
+    """A three-panel picture, as the bytes of a PNG file.
 
     Args:
-        path: the file, its suffix sets the format.
         schedules: curves of the first panel by name (a constant one needs none).
         pairs: each class and the whole, by class.
         results: prediction by schedule, then by class.
@@ -76,8 +73,10 @@ def draw_prediction(
         label: handle for axes in (curve, mean) for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=3, fontsize=8)
-    written_atomically(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=150))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
     plt.close(figure)
+    return buffer.getvalue()
 
 
 def _short(name: str) -> str:

@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from kdist.files import read_text
+
+from ..labels import check_names
 from ..sources import BadImage, Source
 
 __all__ = ["Clip", "load_clip", "prompt_alignment", "read_prompts"]
@@ -63,13 +66,14 @@ def read_prompts(path: str | Path) -> list[str]:
     """One prompt per line; empty lines and lines that start with # are left out.
 
     Raises:
-        ValueError: none, or one twice (its images would be counted as two classes).
+        ValueError: none, one twice (its images would be counted as two classes), or a file that is no UTF-8.
         OSError: no such file.
     """
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    lines = read_text(Path(path)).splitlines()
     prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not prompts:
         raise ValueError(f"{path} has no prompt in it")
+    check_names(str(path), prompts)
     twice = sorted({prompt for prompt in prompts if prompts.count(prompt) > 1})
     if twice:
         raise ValueError(f"{path} has prompts twice: {', '.join(map(repr, twice))}")

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..labels import check_names
+
 __all__ = ["check_metadata", "checked_index", "checked_predictions", "checked_seeds"]
 
 
@@ -23,6 +25,7 @@ def check_metadata(path: Path, y: np.ndarray, metadata: dict[str, Any]) -> None:
             f'{path}: classes in its metadata must name each label once, {{"0": "cat", ...}}; got '
             f"{repr(classes)[:80]}; make the file again with `kdist features`, or leave the metadata out"
         )
+    check_names(f"{path}: classes in its metadata", named.values())
     unnamed = sorted(set(y.tolist()) - set(map(int, named)))
     if unnamed:
         raise ValueError(f"{path}: labels {unnamed[:5]} are not among the classes of its metadata; make it again")

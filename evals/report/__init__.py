@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kdist.files import write_with_pictures
+
 from .comparison import Comparison, compare_sets
 from .files import SCHEMA, classes_csv, results_json
-from .page import FIGURES, make_figures, make_page
+from .page import OUTPUTS, make_figures, make_page
 from .paired import PairedRatio, paired_distance, paired_ratio
 from .reference import ReferenceComparison, compare_to_reference
 from .reference_output import REFERENCE_SCHEMA, write_reference_report
 from .sets import MeasuredSet, open_sets
-from .writing import write_with_page
 
 __all__ = [
     "REFERENCE_SCHEMA",
@@ -52,10 +53,10 @@ def write_report(out: Path, comparison: Comparison, *, command: str) -> list[Pat
         OSError: no space, no permission.
     """
     numbers = {"results.json": results_json(comparison, command), "classes.csv": classes_csv(comparison)}
-    return write_with_page(
+    return write_with_pictures(
         out,
         numbers,
-        figures=FIGURES,
+        former=OUTPUTS,
         draw=lambda: make_figures(comparison),
         page=lambda pictures: make_page(comparison, pictures, command),
     )

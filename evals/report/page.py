@@ -15,9 +15,11 @@ from .comparison import Comparison
 from .gallery import gallery
 from .glossary import MEANINGS, STATISTICS, Statistic, interval, number, present
 
-__all__ = ["FIGURES", "Cell", "make_figures", "make_page", "shown_width"]
+__all__ = ["OUTPUTS", "Cell", "make_figures", "make_page", "shown_width"]
 
-FIGURES = ("trade_off", "classes", "extreme_classes", "directions", "statistics")  # all that may be drawn
+# all that a comparison with real or with reference sets may write beside results.json
+_FIGURES = ("trade_off", "classes", "extreme_classes", "directions", "statistics", "prompts", "sets")
+OUTPUTS = ("report.html", "classes.csv", "prompts.csv", *(f"{name}.png" for name in _FIGURES))
 EXTREMES = 20  # classes at either end that are named when there are too many to name all
 WITH_IMAGES = 4  # classes at either end whose images are shown
 _IN_PANELS = ("vendi", "recall", "coverage", "log_det_ratio", "participation_ratio", "overshoot")

@@ -22,7 +22,7 @@ from scipy.spatial.distance import cdist
 
 from ..features.feature_set import Features
 from ..features.pairs import paired_rows
-from ..statistics.estimate import NAN, Estimate, variance_degrees, with_q_values
+from ..statistics.estimate import NAN, Estimate, exp, variance_degrees, with_q_values
 
 __all__ = ["PairedRatio", "paired_distance", "paired_ratio"]
 
@@ -158,5 +158,5 @@ def _ratio(log: float, error: float, degrees: float, confidence: float) -> Estim
     if not (math.isfinite(log) and math.isfinite(error)):
         return Estimate(NAN)
     p_value = 2 * float(special.stdtr(degrees, -abs(log) / error)) if error > 0 else float(log == 0)
-    shown = Estimate.student(log, error, degrees, confidence).map(math.exp)
+    shown = Estimate.student(log, error, degrees, confidence).map(exp)
     return Estimate(shown, shown.interval, p_value=p_value)

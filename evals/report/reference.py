@@ -18,7 +18,7 @@ import numpy as np
 from ..features.alignment import Clip, prompt_alignment
 from ..features.feature_set import Features
 from ..features.pairs import Pairs, paired_rows
-from ..statistics.estimate import Estimate, with_q_values
+from ..statistics.estimate import Estimate, exp, with_q_values
 from ..statistics.pairwise import Jackknife, PairedClass, compare_pairs, pooled
 from .glossary import interval, number
 from .paired import PairedRatio, paired_ratio
@@ -310,7 +310,7 @@ def _distance(found: Jackknife, swapped: np.ndarray) -> Estimate:
 
 
 def _ratio(logs: Sequence[Jackknife]) -> Estimate:
-    return pooled(logs).estimate().map(math.exp)
+    return pooled(logs).estimate().map(exp)
 
 
 def _mean(values: np.ndarray) -> Jackknife:

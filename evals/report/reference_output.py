@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from kdist.files import versions
+from kdist.files import versions, write_with_pictures
 
 from ..sources import BadImage
 from ..statistics.estimate import Estimate
@@ -20,11 +20,10 @@ from . import html, plots
 from .files import estimate_columns
 from .gallery import ClassStrips, side_by_side
 from .glossary import Statistic, interval, number
-from .page import EXTREMES, WITH_IMAGES, Cell, shown_width
+from .page import EXTREMES, OUTPUTS, WITH_IMAGES, Cell, shown_width
 from .reference import Numbers, ReferenceComparison
 from .sets import describe
 from .table import FEW, plain_table
-from .writing import write_with_page
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["REFERENCE_SCHEMA", "print_reference_tables", "write_reference_report"]
 
 REFERENCE_SCHEMA = "kdist.reference/1"
-FIGURES = ("prompts", "sets")
-
 STATISTICS: tuple[Statistic, ...] = (
     Statistic(
         "distance", "distance", ".3f",
@@ -80,10 +77,10 @@ def write_reference_report(out: Path, comparison: ReferenceComparison, *, comman
         OSError: no space, no permission.
     """
     numbers = {"results.json": _results(comparison, command), "prompts.csv": _prompts_csv(comparison)}
-    return write_with_page(
+    return write_with_pictures(
         out,
         numbers,
-        figures=FIGURES,
+        former=OUTPUTS,
         draw=lambda: _figures(comparison),
         page=lambda pictures: _page(comparison, pictures, command),
     )

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kdist.files import cache_folder
+from kdist.files import cache_folder, printable
 
 from ..features import Extractor, build_extractor
 from ..features.extraction import content_hash, extract
 from ..features.feature_set import Features, load_features, make_comparable
+from ..labels import check_names
 from ..npz import read_npz
 from ..sources import Source, as_source
-from ..sources.containers import printable
 from ..sources.pictures import ValueRange
 
 __all__ = ["MeasuredSet", "comparable", "open_sets"]
@@ -105,6 +105,7 @@ def open_sets(
 def _names(paths: list[Path], names: Sequence[str]) -> list[str]:
     if names and len(names) != len(paths):
         raise ValueError(f"give one --name for each of the {len(paths)} generated sets, in order; got {len(names)}")
+    check_names("--name", names)
     called = list(names) or [printable(path.name if path.is_dir() else path.stem) for path in paths]
     if len(set(called)) < len(called) and not names:
         called = [printable(str(path)) for path in paths]
@@ -156,7 +157,7 @@ def _images_of(features: Features, value_range: ValueRange | None) -> Source | N
     if len(source) != features.metadata.get("images"):
         return None
     content = features.metadata.get("content")
-    return source if content is None or content == content_hash(source) else None
+    return source if content == content_hash(source) else None  # else other pictures stand there by now
 
 
 def comparable(real: MeasuredSet, fake: MeasuredSet, *, role: str = "real") -> MeasuredSet:

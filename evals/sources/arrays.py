@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from kdist.files import printable
+
 from ..hashing import array_hash
 from ..labels import class_labels
 from ..npz import read_npz
 from .base import BadImage, Source
-from .containers import printable
 from .pictures import Layout, ValueRange, as_pictures, holds_floats
 
 __all__ = ["ArraySource", "open_npz"]

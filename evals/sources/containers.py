@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from kdist.files import printable
+
 from .label_files import DATASET_JSON
 
-__all__ = ["IMAGE_SUFFIXES", "LARGEST_FILE", "Container", "list_folder", "list_zip", "printable"]
+__all__ = ["IMAGE_SUFFIXES", "LARGEST_FILE", "Container", "list_folder", "list_zip"]
 
 IMAGE_SUFFIXES = frozenset([".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp", ".npy"])
 LARGEST_FILE = 256 * 2**20  # bytes of one image file when unpacked; Pillow refuses 179 million pixels
@@ -38,11 +40,6 @@ class Container:
     files: dict[str, Callable[[], bytes]]
     folders: frozenset[str]
     own_name: str | None = None
-
-
-def printable(text: str) -> str:
-    """A path as text that can be encoded: bytes that are no UTF-8 become ``\\xe9``."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def list_folder(folder: Path) -> Container:

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from kdist.files import printable
+
 from ..labels import ALL, number_classes
 from .base import BadImage, Source
 from .containers import IMAGE_SUFFIXES, Container, list_folder, list_zip
@@ -44,7 +46,7 @@ class FileSource(Source):
         self.seeds = _seeds(self.files, labels)
 
     def name(self, index: int) -> str:
-        return self.files[index]
+        return printable(self.files[index])
 
     def digest(self, index: int) -> bytes:
         return self._hashed(index)[0]

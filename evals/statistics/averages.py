@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from .estimate import NAN, Estimate, with_q_values
+from .estimate import NAN, Estimate, exp, with_q_values
 from .resampling import Finding, pool, show
 from .results import ClassDistortion
 
@@ -80,7 +80,7 @@ def _mean(
     if not log:
         return Estimate.student(mean, math.sqrt(total), freedom, confidence)
     relative = math.sqrt(total) / mean if mean > 0 else NAN
-    return Estimate.student(math.log(mean) if mean > 0 else NAN, relative, freedom, confidence).map(math.exp)
+    return Estimate.student(math.log(mean) if mean > 0 else NAN, relative, freedom, confidence).map(exp)
 
 
 def bootstrap_classes(

@@ -14,9 +14,14 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-__all__ = ["Estimate", "variance_degrees", "with_q_values"]
+__all__ = ["Estimate", "exp", "variance_degrees", "with_q_values"]
 
 NAN = float("nan")
+
+
+def exp(value: float) -> float:
+    """``math.exp``, infinite where that overflows: an interval on the log scale may have any width."""
+    return math.exp(value) if value < 709 else value * math.inf
 
 
 class Estimate(float):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..features.feature_set import Features, make_comparable
-from ..labels import as_labels
+from ..labels import as_labels, check_names
 from .separability import class_probabilities
 
 __all__ = ["Array", "Checked", "Judged", "as_features", "as_labels", "check_inputs", "check_options", "split_by_class"]
@@ -203,6 +203,7 @@ def split_by_class(
         names = {label: str(label) for label in present["real"] | present["fake"]}
     else:
         names = dict(class_names.items() if isinstance(class_names, Mapping) else enumerate(class_names))
+        check_names("class_names", map(str, names.values()))
         unnamed = sorted((present["real"] | present["fake"]) - names.keys(), key=str)
         if unnamed:
             raise ValueError(f"class_names lacks the labels {_first(unnamed)}; name every class or pass None")

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from .estimate import NAN, Estimate
+from .estimate import NAN, Estimate, exp
 
 __all__ = ["Finding", "Null", "Resampling", "Splits", "pool", "quantile_estimate", "quantiles", "random_splits"]
 
@@ -176,12 +176,12 @@ def show(
     """An estimate on the scale that is reported, with the floor (drawn, or as passed) and p-value of its null."""
     if null is not None and null.floor is not None:
         floor = quantile_estimate(null.floor, confidence)
-        floor = floor.map(math.exp) if scale == "ratio" else floor
+        floor = floor.map(exp) if scale == "ratio" else floor
     p_value = NAN if null is None else null.p_value()
     full = Estimate(estimate, estimate.interval, floor=floor, p_value=p_value)
     if scale == "square":
         return full.map(lambda square: math.sqrt(max(square, 0.0)) if not math.isnan(square) else NAN)
-    return full.map(math.exp) if scale == "logarithm" else full
+    return full.map(exp) if scale == "logarithm" else full
 
 
 def pool(nulls: Sequence[Null | None]) -> Null | None:

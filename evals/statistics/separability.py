@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy import special, stats
 
-from .estimate import NAN, Estimate
+from .estimate import NAN, Estimate, exp
 
 __all__ = ["between_scatter", "class_probabilities", "nearest_neighbour_accuracy", "proportion", "scatter_ratio"]
 
@@ -49,7 +49,7 @@ def scatter_ratio(
     if between <= 0 or within <= 0:
         return Estimate(NAN), noise
     variance = sum((b / between - w / within).var(ddof=1) / len(b) for b, w in effects) / count**2
-    factor = math.exp(special.ndtri((1 + confidence) / 2) * math.sqrt(variance))
+    factor = exp(special.ndtri((1 + confidence) / 2) * math.sqrt(variance))
     ratio = float(between / within)
     return Estimate(ratio, (ratio / factor, ratio * factor)), noise
 

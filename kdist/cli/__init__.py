@@ -61,4 +61,6 @@ def _in_one_line(error: BaseException) -> str:
         command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
         extra = _EXTRA.get(command, "evals")
         return f"{f'kdist {command}'.strip()} needs {error.name}, which is missing; pip install 'kdist[{extra}]'"
-    return " ".join(str(error).split()) or type(error).__name__
+    from ..files import printable
+
+    return printable(" ".join(str(error).split())) or type(error).__name__

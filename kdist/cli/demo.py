@@ -78,9 +78,7 @@ def demo(
         )
         bar.update(task, description="done")
     settings = {"data": data, "per_class": per_class, "solver": solver, "steps": steps, "seed": seed, "device": device}
-    report.write_json(out / "results.json", outcomes, settings)
-    report.write_html(out / "report.html", outcomes, settings, command=shlex.join(["kdist", *sys.argv[1:]]))
-    report.write_picture(out / "trade_off.png", outcomes)
+    report.write(out, outcomes, settings, command=shlex.join(["kdist", *sys.argv[1:]]))
     console.print(report.table(outcomes))
     for name, note in report.NOTES.items():
         console.print(f"{name}: {note}", style="dim")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..files import written_atomically
+from ..files import write_with_pictures
 from .options import Seed, grouped, json_file, terminal
 from .predict import predicted_table
 from .runs import GaussianRun, Run
@@ -84,9 +86,8 @@ def design_command(
             else distortion(pair, candidate, sigma_max=run.sigma_max, noise=run.noise or 0.0)
             for name, pair in pairs.items()
         }
-    chosen.to_json(out)
-    picture = out.with_suffix(".png")
-    draw_prediction(picture, {"designed": chosen}, pairs, {text: results[text] for text in ("designed", constant)})
+    shown = {text: results[text] for text in ("designed", constant)}
+    _write(out, chosen, lambda: draw_prediction({"designed": chosen}, pairs, shown))
     console.print(predicted_table(results, str(run), {"1": "no guidance"}))
     if note:
         console.print(note)
@@ -125,7 +126,6 @@ def design_early_command(
 
     Example: kdist design-early --sigma-max 20 --unguided 0.92 0.01 --out schedule.json
     """
-    import matplotlib.pyplot as plt
     import numpy as np
     import torch
     from rich.progress import Progress
@@ -151,10 +151,7 @@ def design_early_command(
         )
     if verify is not None:
         console.print(_verified(design, verify, x, y), highlight=False)
-    design.schedule.to_json(out)
-    figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
-    design.schedule.plot(sigma_min=run.sigma_min, sigma_max=run.sigma_max, ax=axes)
-    written_atomically(out.with_suffix(".png"), lambda partial: figure.savefig(partial, format="png", dpi=110))
+    _write(out, design.schedule, lambda: _curve(design.schedule, run))
     console.print(
         f"predicted for your network: variance {design.trace_ratio:.2f} of real, overshoot {design.overshoot:+.2f}, "
         f"{design.schedule.nfe(sigmas, solver):g} network calls per sample. Of the mixture's own samples "
@@ -179,6 +176,24 @@ def _verified(design: MixtureDesign, path: Path, x: np.ndarray, y: np.ndarray) -
         f"{found.overshoot:+.2f} (standard errors {found.trace_ratio * found.log_trace_error:.2f} and "
         f"{found.overshoot_error:.2f})"
     )
+
+
+def _curve(schedule: Schedule, run: Run) -> bytes:
+    """A PNG file of the schedule over the run's noise levels."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    schedule.plot(sigma_min=run.sigma_min, sigma_max=run.sigma_max, ax=axes)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def _write(out: Path, schedule: Schedule, draw: Callable[[], bytes]) -> None:
+    """The schedule and its picture, changed together."""
+    numbers = {out.name: schedule.to_json() + "\n"}
+    write_with_pictures(out.parent, numbers, former=[f"{out.stem}.png"], draw=lambda: {out.stem: draw()})
 
 
 def _how_to_use(out: Path) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..files import cache_folder, prepare_output
+from ..files import cache_folder, prepare_output, printable
 from .options import AllowUnknownWeights, Device, MaxBad, Weights, first_process, value_limits
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def features(
 def _say(result: Features, out: Path, network: str) -> None:
     """What was set aside, and what the file holds."""
     for entry in result.bad:
-        typer.echo(f"set aside: {entry['name']}: {entry['reason']}", err=True)
+        typer.echo(printable(f"set aside: {entry['name']}: {entry['reason']}"), err=True)
     difference = result.metadata.get("resize_difference")
     if difference is not None:
         typer.echo(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..files import prepare_output, write_atomically
+from ..files import prepare_output, write_with_pictures
 from .options import Schedules, grouped, terminal
 from .runs import GaussianRun
 
@@ -78,8 +78,12 @@ def predict(
             "wider": run.wider.value,
         }  # fmt: skip
         content = {"settings": settings, "schedules": _records(schedules, results, shares)}
-        write_atomically(out / "predict.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
-        draw_prediction(out / "predict.png", schedules, pairs, results)
+        write_with_pictures(
+            out,
+            {"predict.json": json.dumps(content, indent=1, allow_nan=False) + "\n"},
+            former=["predict.png"],
+            draw=lambda: {"predict": draw_prediction(schedules, pairs, results)},
+        )
         console.print(f"all numbers: {out / 'predict.json'}   picture: {out / 'predict.png'}")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..files import versions, write_atomically
+from ..files import versions, write_with_pictures
 from .run import Outcome
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from kdist.evals import Estimate
 
-__all__ = ["NOTES", "summary", "table", "write_html", "write_json", "write_picture"]
+__all__ = ["NOTES", "summary", "table", "write"]
 
 ENOUGH = 0.02  # accuracy that a schedule may lack of real images, to be compared by distance
 NOTES: Mapping[str, str] = {
@@ -127,7 +127,18 @@ def _floor_line(outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def write_json(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, Any]) -> None:
+def write(out: Path, outcomes: Sequence[Outcome], settings: Mapping[str, Any], command: str) -> None:
+    """``results.json``, ``report.html`` and ``trade_off.png``, for a page or a talk, changed together."""
+    write_with_pictures(
+        out,
+        {"results.json": _numbers(outcomes, settings)},
+        former=["report.html", "trade_off.png"],
+        draw=lambda: {"trade_off": _trade_off(outcomes)},
+        page=lambda pictures: _page(outcomes, settings, command),
+    )
+
+
+def _numbers(outcomes: Sequence[Outcome], settings: Mapping[str, Any]) -> str:
     """Everything measured, for other programs."""
     content = {
         "schema": "kdist.demo/1",
@@ -145,18 +156,17 @@ def write_json(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, A
             for outcome in outcomes
         ],
     }
-    write_atomically(path, json.dumps(content, indent=1))
+    return json.dumps(content, indent=1)
 
 
-def write_picture(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """The trade-off alone, for a page or a talk."""
+def _trade_off(outcomes: Sequence[Outcome]) -> bytes:
     from kdist.evals.report import figures, html
 
     figure = figures.trade_off({o.name: o.pixels for o in outcomes}, calls=[o.nfe for o in outcomes])
-    write_atomically(path, html.figure_png(figure))
+    return html.figure_png(figure)
 
 
-def write_html(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, Any], command: str) -> None:
+def _page(outcomes: Sequence[Outcome], settings: Mapping[str, Any], command: str) -> str:
     """The report: trade-off, schedules, table, samples, classes, what the numbers mean, how to repeat it."""
     from kdist.evals.report import figures, html
 
@@ -164,7 +174,7 @@ def write_html(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, A
     example = outcomes[0].example
     real_images, real_labels = example.data.load_data()
     shown = 8
-    page = html.render(
+    return html.render(
         "report.html",
         folder=Path(__file__).parent,
         title="kdist demo: what guidance does to each class",
@@ -183,7 +193,6 @@ def write_html(path: Path, outcomes: Sequence[Outcome], settings: Mapping[str, A
         versions=versions(),
         command=command,
     )
-    write_atomically(path, page)
 
 
 def _sheet(images: torch.Tensor, labels: torch.Tensor, shown: int) -> str:

@@ -161,7 +161,7 @@ class Exponential(Schedule):
 
     @property
     def can_skip(self) -> bool:
-        early = self.floor + (self.scale - self.floor) * math.exp(-self.decay)
+        early = self.floor + (self.scale - self.floor) * math.exp(min(-self.decay, 700.0))  # no overflow: refused later
         return _meets_one_pass(early, self.scale)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import read_text
 from .base import FORMAT_VERSION, Constant, Schedule, registry
 from .interval import Interval
 from .negative import EarlyNegative, LateNegative, NegativeWindow
@@ -57,7 +58,7 @@ def from_json(source: str | os.PathLike[str]) -> Schedule:
     """
     text = str(source)
     if not text.lstrip().startswith("{"):
-        text = Path(source).read_text(encoding="utf-8-sig")
+        text = read_text(Path(source))
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import prepare_output, write_atomically
+from ..files import prepare_output, write_with_pictures
 from ..schedules import Schedule
 from .bounds import Bound
 from .certification import Certificate
@@ -126,8 +126,6 @@ def write(out: Path, tuned: Tuned) -> None:
     """``schedule.json``, ``front.csv``, ``certified.json`` and ``report.html``."""
     from .page import report
 
-    tuned.schedule.to_json(out / "schedule.json")
-    write_atomically(out / "front.csv", front_csv(tuned))
     about = {
         "schema": "kdist.tune/1",
         "calls": tuned.calls,
@@ -136,8 +134,13 @@ def write(out: Path, tuned: Tuned) -> None:
         "warnings": tuned.warnings,
         **tuned.certified.to_dict(),
     }
-    write_atomically(out / "certified.json", json.dumps(about, indent=1))
-    write_atomically(out / "report.html", report(tuned, shlex.join(["kdist", *sys.argv[1:]])))
+    numbers = {
+        "schedule.json": tuned.schedule.to_json() + "\n",
+        "front.csv": front_csv(tuned),
+        "certified.json": json.dumps(about, indent=1),
+    }
+    command = shlex.join(["kdist", *sys.argv[1:]])
+    write_with_pictures(out, numbers, former=["report.html"], draw=dict, page=lambda pictures: report(tuned, command))
 
 
 def front_csv(tuned: Tuned) -> str:

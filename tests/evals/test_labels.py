@@ -1,10 +1,17 @@
 """Labels: one check for features, images and label files."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from kdist.evals import measure
+from kdist.evals.features.feature_set import Features, load_features
 from kdist.evals.labels import as_labels, class_labels, number_classes
+from kdist.evals.sources import GeneratorSource, as_source
+from kdist.files import printable
 
 
 @pytest.mark.parametrize(
@@ -103,3 +110,43 @@ def test_number_of_a_class_is_kept_and_written_once():
     numbers, classes = number_classes(["007", 12, "12", str(2**63 - 1)], name="labels")
     assert numbers.tolist() == [7, 12, 12, 2**63 - 1]
     assert classes == {7: "7", 12: "12", 2**63 - 1: str(2**63 - 1)}
+
+
+BAD = ["\x1b[31mcat", "cat\x00", "c\nat", "c\x7fat", "c\x85at", "c\u2028at", "cat\ud800"]
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_control_characters_in_names_are_refused_wherever_names_come_from(text, tmp_path):
+    """A terminal would obey them; NumPy would drop a zero at the end, and make one class of two."""
+    images = np.arange(2 * 64, dtype=np.uint8).reshape(2, 8, 8)
+    (tmp_path / "1.png").write_bytes(b"")
+    (tmp_path / "labels.json").write_text(json.dumps({"1.png": text}))
+    x = np.eye(4)
+    named = {"classes": {"0": text, "1": "dog"}}
+    Features(x.astype(np.float32), np.array([0, 0, 1, 1]), np.arange(4), named).save(tmp_path / "f.npz")
+    for make in (
+        lambda: as_labels("labels", [text, "dog"], 2),
+        lambda: as_labels("labels", np.array([text, "dog"], object), 2),
+        lambda: class_labels("labels", [0, 1], 2, [text, "dog"]),
+        lambda: class_labels("labels", [0, 1], 2, {0: "dog", 1: text}),
+        lambda: number_classes([text, "dog"], name="images"),
+        lambda: as_source((images, [text, "dog"])),
+        lambda: as_source(tmp_path, labels=tmp_path / "labels.json"),
+        lambda: GeneratorSource(lambda labels, seeds: None, [0, 1], classes=[text, "dog"]),
+        lambda: load_features(tmp_path / "f.npz"),
+        lambda: measure(x, x, [0, 0, 1, 1], [0, 0, 1, 1], class_names=[text, "dog"]),
+    ):
+        with pytest.raises(ValueError, match="has control characters in it; take them out") as caught:
+            make()
+        assert str(caught.value) == printable(str(caught.value))
+
+
+def test_folders_and_file_names_with_control_characters(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "b\x1b[2J.png").write_bytes(b"broken")
+    source = as_source(tmp_path)
+    assert [source.name(0), source.name(1)] == ["a.png", r"b\x1b[2J.png"]
+    (tmp_path / "set" / "c\x07").mkdir(parents=True)
+    (tmp_path / "a.png").rename(tmp_path / "set" / "c\x07" / "a.png")
+    with pytest.raises(ValueError, match=r"'c\\x07' has control characters"):
+        as_source(tmp_path / "set")

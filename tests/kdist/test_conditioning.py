@@ -1,7 +1,7 @@
 """Conditions of every form: filled, taken and joined by one rule of what differs from row to row."""
 
 import dataclasses
-from collections import OrderedDict, defaultdict, namedtuple
+from collections import OrderedDict, UserList, defaultdict, deque, namedtuple
 from typing import Any
 
 import numpy as np
@@ -227,6 +227,21 @@ def test_what_is_per_row():
     assert not per_row(Pair("a", "b"), 2)
     assert not per_row((1, 2.5, 3), 3)
     assert per_row((None, "a", 3), 3)
+    assert per_row(deque("abc"), 3)
+    assert per_row(range(3), 3)
+    assert not per_row(b"abc", 3)
+
+
+def test_sequences_of_every_kind_are_sliced_with_the_rows():
+    """What is passed to a model of two rows has two entries, whatever holds them."""
+    for value in (["a", "b", "c"], ("a", "b", "c"), deque("abc"), UserList("abc")):
+        assert take_rows(value, [2, 0], 3) == type(value)(["c", "a"])
+        assert join(value, value, (3, 3), ([1], None)) == type(value)(["b", "a", "b", "c"])
+    assert take_rows(range(5, 8), [2, 0], 3) == [7, 5]
+    assert join(range(2), range(2), (2, 2)) == [0, 1, 0, 1]
+    # pandas' series look numbers up among the names of their rows, and have iloc for places
+    series = type("Series", (), {"__array__": None, "ndim": 1, "shape": (3,), "iloc": np.array([10, 11, 12])})()
+    assert take_rows(series, [2, 0], 3).tolist() == [12, 10]
 
 
 def test_joining_takes_the_rows_of_each_side():

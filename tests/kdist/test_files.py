@@ -2,11 +2,12 @@
 
 import errno
 import os
+import time
 
 import pytest
 
 from kdist import files
-from kdist.files import write_atomically, write_together, written_atomically
+from kdist.files import printable, read_text, write_atomically, write_together, write_with_pictures, written_atomically
 
 OLD = {"results.json": "old", "report.html": "old", "extra.png": "old"}
 NEW = {"results.json": "new", "classes.csv": "new", "report.html": "new"}
@@ -57,9 +58,13 @@ def test_files_of_two_runs_never_stand_side_by_side(tmp_path):
         kept += found == OLD
         if not died:
             break
+        for leftover in folder.glob("*.partial"):
+            os.utime(leftover, (time.time() - 10,) * 2)
+        write_together(folder, NEW, obsolete=["extra.png"])  # the same command again, seconds later
+        assert set(contents(folder).values()) == {"new"}
+        assert not list(folder.glob("*.partial"))
     assert found == NEW
     assert kept == 4  # until the first removal: three writes and the moment before it
-    assert not list(folder.glob("*.partial"))
 
 
 def test_full_disk_changes_nothing(tmp_path, monkeypatch):
@@ -76,6 +81,22 @@ def test_full_disk_changes_nothing(tmp_path, monkeypatch):
         write_together(tmp_path, NEW)
     assert contents(tmp_path) == OLD
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_numbers_outlive_their_pictures(tmp_path):
+    """A page or a picture that cannot be made leaves the numbers, and nothing of a former run beside them."""
+    former = ["report.html", "a.png"]
+    made = {"former": former, "draw": lambda: {"a": b"png"}, "page": lambda pictures: str(sorted(pictures))}
+    write_together(tmp_path, OLD)
+    assert len(write_with_pictures(tmp_path, {"results.json": "new"}, **made)) == 3
+    assert contents(tmp_path) == {"results.json": "new", "a.png": "png", "report.html": "['a']", "extra.png": "old"}
+    for failing in ({"draw": lambda: {"a": 1 / 0}}, {"page": lambda pictures: 1 / 0}):
+        write_together(tmp_path, OLD)
+        with pytest.raises(ZeroDivisionError):
+            write_with_pictures(tmp_path, {"results.json": "new"}, **{**made, **failing})
+        assert contents(tmp_path) == {"results.json": "new", "extra.png": "old"}
+    write_with_pictures(tmp_path, {"results.json": "newer"}, **{**made, "page": None, "former": []})
+    assert contents(tmp_path) == {"results.json": "newer", "extra.png": "old", "a.png": "png"}
 
 
 @pytest.mark.parametrize("number", [errno.EFBIG, errno.EIO, errno.EROFS])
@@ -125,3 +146,46 @@ def test_leftovers_of_killed_runs_are_removed(tmp_path):
     os.utime(tmp_path / "file.4712.partial")  # a process that is writing now
     write_atomically(tmp_path / "file", b"whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "file.4712.partial", "other.4711.partial"]
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="needs file locks")
+def test_another_processs_unfinished_file_stays_however_old(tmp_path):
+    """The lock decides on this machine, the age where the file is another machine's."""
+    others = tmp_path / "file.some-other-machine.4711.partial"
+    others.write_bytes(b"half")
+    with files._unfinished(tmp_path / "file") as living:
+        for unfinished in (living, others):
+            os.utime(unfinished, (time.time() - 3600,) * 2)
+        write_atomically(tmp_path / "file", b"whole")
+        assert living.exists()
+        assert others.exists()
+        os.utime(living, (0, 0))
+        os.utime(others, (0, 0))
+        write_atomically(tmp_path / "file", b"whole")
+        assert living.exists()
+        assert not others.exists()
+
+
+def test_trying_a_folder_leaves_nothing_even_when_killed(tmp_path, monkeypatch):
+    """Nothing has a name in the folder while it is tried (Linux)."""
+    seen = []
+    opened = files.tempfile.TemporaryFile
+    monkeypatch.setattr(
+        files.tempfile, "TemporaryFile", lambda **where: (opened(**where), seen.extend(tmp_path.iterdir()))[0]
+    )
+    files.prepare_output(tmp_path)
+    assert not seen or not hasattr(os, "O_TMPFILE")
+
+
+def test_text_as_a_terminal_may_have_it():
+    assert printable("caf\u00e9 \u732b [x] $y$") == "caf\u00e9 \u732b [x] $y$"
+    assert printable("a\x1b[2J\tb\r\n\x9b\u2028") == r"a\x1b[2J\x09b\x0d\x0a\x9b\u2028"
+    assert printable("\udcff\ud800") == r"\xff\ud800"
+
+
+def test_text_that_people_write(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfcat\n")
+    assert read_text(tmp_path / "a.txt") == "cat\n"
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(ValueError, match=r"a\.txt is no text in UTF-8"):
+        read_text(tmp_path / "a.txt")

@@ -1,11 +1,13 @@
 """The extreme of each effect is measured, not dropped: equal samples, copies, one or two samples a class."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 
 from kdist.evals import ClassMoments, measure
+from kdist.evals.statistics.estimate import exp
 
 K, N, D = 4, 30, 12
 CENTRES = np.random.default_rng(42).normal(size=(K, D)) * 2
@@ -44,6 +46,25 @@ def test_a_collapsed_class_is_found_counted_and_said(noise: float, dtype: type) 
     if noise == 0:
         assert any("all generated samples are the same" in note for note in report.warnings)
     json.dumps(report.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 12])
+def test_a_collapsed_class_among_classes_that_cannot_be_told_apart(count: int) -> None:
+    """Between-class scatter near 0: its interval on the log scale is wider than any float, and still an interval."""
+    random, labels = np.random.default_rng(0), np.repeat(np.arange(count), 40)
+    real, fake = random.normal(size=(2, 40 * count, 16))
+    fake[labels == 0] = real[0]
+    report = measure(real, fake, labels, labels, **OPTIONS)
+    assert report[0].trace_ratio < 1e-10
+    assert report[0].trace_ratio.p_value == 1 / 200
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_intervals_without_bounds() -> None:
+    assert exp(0.0) == 1
+    assert exp(710.0) == math.inf
+    assert exp(-1e9) == 0
+    assert math.isnan(exp(math.nan))
 
 
 def test_all_classes_collapsed() -> None:

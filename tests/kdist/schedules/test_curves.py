@@ -198,6 +198,9 @@ def test_an_exponential_knows_whether_it_meets_one_pass():
     turned = Exponential(1.5, **RANGE, decay=-1, floor=2)  # 2 - e / 2 = 0.64 at sigma_max, 1 on the way
     assert turned.can_skip
     assert turned(10.0) == pytest.approx(2 - math.e / 2)
+    assert Exponential(4, **RANGE, decay=-2000).can_skip is False  # beyond any float; its value says what is wrong
+    with pytest.raises(ValueError, match="is not finite"):
+        Exponential(4, **RANGE, decay=-2000)(RANGE["sigma_max"])
 
 
 def test_beta_is_the_density_over_its_maximum():
