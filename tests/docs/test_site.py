@@ -27,7 +27,8 @@ def site(tmp_path_factory):
 
 def test_every_page_is_built_and_in_the_navigation(site):
     named = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
-    assert named == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    pages = [*DOCS.rglob("*.md"), *(path.with_suffix(".md") for path in DOCS.rglob("*.ipynb"))]
+    assert named == {page.relative_to(DOCS).as_posix() for page in pages}
     for page in named:
         path = site / page.removesuffix(".md") / "index.html"
         assert (site / "index.html" if page == "index.md" else path).is_file(), page
