@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from toy_nets import Curved
 
 import kdist
 from kdist.composed import ComposedDenoiser
@@ -9,16 +10,6 @@ from kdist.rules import projected
 from kdist.solvers import sample
 
 UNCOND = {"class_cond": 10}
-
-
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.rows = 0
-
-    def forward(self, x, sigma, class_cond):
-        self.rows += len(x)
-        return torch.tanh(x + 0.1 * class_cond[:, None])
 
 
 def batch():
@@ -29,7 +20,7 @@ def batch():
 @pytest.mark.parametrize("weights", [(0.5, 0.5), (0.7, 0.3), (1.5, -0.5), (1.0, 0.0)])
 @pytest.mark.parametrize("batched", [True, False])
 def test_weighted_sum_of_conditions(weights, batched):
-    net = Net()
+    net = Curved()
     x, sigma, first, second = batch()
     guided = ComposedDenoiser(net, 4.0, weights=weights, uncond=UNCOND, batched=batched)
     denoised = guided(x, sigma, class_cond=(first, second))
@@ -41,14 +32,14 @@ def test_weighted_sum_of_conditions(weights, batched):
 
 def test_the_same_condition_twice_is_that_condition():
     x, sigma, first, _ = batch()
-    composed = ComposedDenoiser(Net(), 3.0, weights=(0.4, 0.6), uncond=UNCOND, rule=projected)
-    single = kdist.guide(Net(), 3.0, uncond=UNCOND, rule=projected)
+    composed = ComposedDenoiser(Curved(), 3.0, weights=(0.4, 0.6), uncond=UNCOND, rule=projected)
+    single = kdist.guide(Curved(), 3.0, uncond=UNCOND, rule=projected)
     torch.testing.assert_close(composed(x, sigma, class_cond=[first, first]), single(x, sigma, class_cond=first))
 
 
 def test_skipping_row_by_row():
     """Scales 4, 0 and 1: three passes, one, and two."""
-    net = Net()
+    net = Curved()
     x, _, first, second = batch()
     schedule = kdist.NegativeWindow(4.0, 0.2, 1.0, after=1.0)
     guided = ComposedDenoiser(net, schedule, weights=(0.5, 0.5), uncond=UNCOND)
@@ -62,7 +53,7 @@ def test_skipping_row_by_row():
 
 def test_under_a_solver_and_a_trace():
     x, _, first, second = batch()
-    guided = ComposedDenoiser(Net(), kdist.LateNegative(3.0, 1.0), weights=(0.5, 0.5), uncond=UNCOND)
+    guided = ComposedDenoiser(Curved(), kdist.LateNegative(3.0, 1.0), weights=(0.5, 0.5), uncond=UNCOND)
     sigmas = torch.tensor([5.0, 2.0, 0.5, 0.0])
     with guided.trace() as trace:
         sample("heun", guided, x * 5, sigmas, extra_args={"class_cond": (first, second)})
@@ -71,7 +62,7 @@ def test_under_a_solver_and_a_trace():
 
 
 def test_a_negative_prompt_is_an_override():
-    net = Net()
+    net = Curved()
     x, sigma, wanted, unwanted = batch()
     denoised = kdist.guide(net, 4.0, uncond={"class_cond": unwanted})(x, sigma, class_cond=wanted)
     away_from = net(x, sigma, unwanted)
@@ -81,12 +72,12 @@ def test_a_negative_prompt_is_an_override():
 @pytest.mark.parametrize("weights", [(0.5, 0.6), (), (float("nan"), 1.0)])
 def test_weights_must_sum_to_one(weights):
     with pytest.raises(ValueError, match="weights must sum to 1"):
-        ComposedDenoiser(Net(), 4.0, weights=weights, uncond=UNCOND)
+        ComposedDenoiser(Curved(), 4.0, weights=weights, uncond=UNCOND)
 
 
 def test_one_condition_per_weight():
     x, sigma, first, second = batch()
-    guided = ComposedDenoiser(Net(), 4.0, weights=(0.5, 0.5), uncond=UNCOND)
+    guided = ComposedDenoiser(Curved(), 4.0, weights=(0.5, 0.5), uncond=UNCOND)
     with pytest.raises(ValueError, match="sequence of 2 conditions; got Tensor"):
         guided(x, sigma, class_cond=first)
     with pytest.raises(ValueError, match="sequence of 2 conditions; got 3"):

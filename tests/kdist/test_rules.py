@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_nets import Curved
 
 import kdist
 from kdist import rules
@@ -181,21 +182,11 @@ def test_on_noise_looks_at_the_noise():
     torch.testing.assert_close(rules.on_noise(cond, uncond, scale, x, sigma, rule=rules.zero_star), expected)
 
 
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.rows = 0
-
-    def forward(self, x, sigma, class_cond):
-        self.rows += len(x)
-        return torch.tanh(x + 0.1 * class_cond.view(-1, *[1] * (x.ndim - 1)))
-
-
 @pytest.mark.parametrize("rule", ALL, ids=name)
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 def test_passes_are_left_out_only_where_that_changes_nothing(rule, scale):
     """The guided call equals the rule applied to both predictions, whichever passes it ran."""
-    net = Net()
+    net = Curved()
     x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y, sigma = torch.arange(4), torch.full((4,), 2.0, dtype=torch.float64)
     guided = kdist.guide(net, scale, uncond={"class_cond": 10}, rule=rule)
@@ -209,7 +200,7 @@ def test_passes_are_left_out_only_where_that_changes_nothing(rule, scale):
 
 @pytest.mark.parametrize("rule", ALL, ids=name)
 def test_every_rule_serves_every_schedule_and_can_be_differentiated(rule):
-    guided = kdist.guide(Net(), kdist.NegativeWindow(4.0, 0.3, 1.0), uncond={"class_cond": 10}, rule=rule)
+    guided = kdist.guide(Curved(), kdist.NegativeWindow(4.0, 0.3, 1.0), uncond={"class_cond": 10}, rule=rule)
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
     for level in (5.0, 0.5, 0.1):
         denoised = guided(x, torch.full((2,), level), class_cond=torch.tensor([1, 2]))
@@ -224,7 +215,7 @@ def test_a_rule_that_cannot_serve_names_itself_and_the_place():
         return rules.linear(cond, uncond, scale, x, sigma)
 
     guided = kdist.guide(
-        Net(), kdist.NegativeWindow(4.0, 0.3, 1.0), uncond={"class_cond": 10}, rule=partial(only_up, strength=2.0)
+        Curved(), kdist.NegativeWindow(4.0, 0.3, 1.0), uncond={"class_cond": 10}, rule=partial(only_up, strength=2.0)
     )
     x, y = torch.ones(2, 3), torch.tensor([1, 2])
     guided(x, torch.full((2,), 5.0), class_cond=y)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_nets import Affine
 
 import kdist
 from kdist.schedules import Clip, NegativeWindow, PerClass, PerRow, Ramp, Sum, from_json, parse
@@ -13,21 +14,9 @@ from kdist.solvers import sample
 UNCOND = {"class_cond": 10}
 
 
-class Net(torch.nn.Module):
-    """Affine in x, told apart by its condition; counts its rows."""
-
-    def __init__(self):
-        super().__init__()
-        self.rows = 0
-
-    def forward(self, x, sigma, class_cond):
-        self.rows += len(x)
-        return x * 0.5 + class_cond[:, None]
-
-
 @pytest.fixture
 def net():
-    return Net()
+    return Affine()
 
 
 def batch(n, classes=10):
@@ -68,7 +57,7 @@ def test_only_the_rows_that_need_a_pass_get_it(rows, batched):
     """Classes 0..3: always 1, always 0, a window, always guided; mixed sigmas; any batch."""
     window = NegativeWindow(4.0, 0.1, 1.0, after=1.0)
     schedule = PerClass({0: 1.0, 1: 0.0, 2: window, 3: 3.0})
-    net = Net()
+    net = Affine()
     y = torch.tensor([class_ for class_, _ in rows])
     sigma = torch.tensor([level for _, level in rows])
     x = torch.randn(len(rows), 3, generator=torch.Generator().manual_seed(1))
@@ -145,7 +134,7 @@ def test_plot_labels_every_class():
 def test_bound_schedules_work_without_values():
     """Inside torch.func the classes cannot be looked at; nothing tries to."""
     schedule = PerClass({0: 4.0, 1: 2.0})
-    net = Net()
+    net = Affine()
     guided = kdist.guide(net, schedule, uncond=UNCOND)
     x, y = batch(2)
     _, tangent = torch.func.jvp(lambda x: guided(x, torch.ones(2), class_cond=y), (x,), (torch.ones_like(x),))
