@@ -2,6 +2,7 @@
 
     python scripts/examples/information.py --per-class 36
     python scripts/examples/information.py --per-class 48 --seed 5 --act     # does it tell where guidance should act?
+    python scripts/examples/information.py --per-class 60 --wrong            # how much of it is about wrong samples?
 
 For a consistent pair of predictions the sum is the mutual information of class and image (docs/theory.md, equation
 19): at most log 10 for the ten digits. What is above it is the network's own doing. Three sources of noised images:
@@ -36,13 +37,25 @@ def of_images(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, seed: in
     return trace
 
 
-def of_samples(model: torch.nn.Module, y: torch.Tensor, seed: int) -> Trace:
-    """On the way of unguided samples of the classes ``y`` (N,)."""
+def of_samples(model: torch.nn.Module, y: torch.Tensor, seed: int) -> tuple[Trace, torch.Tensor]:
+    """On the way of unguided samples of the classes ``y`` (N,); the samples beside it."""
     guided = kdist.guide(model, 1.0, uncond={"class_cond": digits.UNCOND})
     start = torch.randn(len(y), 1, 8, 8, generator=torch.Generator().manual_seed(seed)) * digits.SIGMA_MAX
     with guided.trace(information=True) as trace:
-        sample("dpmpp_2m", guided, start, digits.sigmas(40), extra_args={"class_cond": y})
-    return trace
+        x = sample("dpmpp_2m", guided, start, digits.sigmas(40), extra_args={"class_cond": y})
+    return trace, x
+
+
+def wrong(model: torch.nn.Module, y: torch.Tensor, seed: int) -> None:
+    """Print which share of ``|D_c - D_u|^2`` the unguided samples carry that the classifier takes for another class."""
+    trace, x = of_samples(model, y, seed)
+    other = digits.load_classifier()(x).argmax(1) != y
+    squares = trace.gap.square()
+    shares = (squares[:, other].sum(1) / squares.sum(1)).tolist()
+    print(f"{float(other.double().mean()):.3f} of {len(y)} samples end as another digit; their share at sigma")
+    for sigma, share in zip(trace.sigma[:, 0].tolist(), shares, strict=True):
+        print(f"{sigma:8.3f}  {share:.3f}")
+    print(f"largest {max(shares):.3f}")
 
 
 def act(model: torch.nn.Module, y: torch.Tensor, seed: int) -> None:
@@ -68,6 +81,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--act", action="store_true", help="sample under schedules that act above or below a level")
+    parser.add_argument("--wrong", action="store_true", help="the share of samples that end as another class")
     options = parser.parse_args()
     network, mixture = digits.load_model(), GaussianMixtureDenoiser.empirical(*digits.load_data("train"), 0.1)
     x, y = digits.load_data("held_out")
@@ -76,9 +90,12 @@ def main() -> None:
     if options.act:
         with torch.no_grad():
             return act(network, asked, options.seed)
+    if options.wrong:
+        with torch.no_grad():
+            return wrong(network, asked, options.seed)
     with torch.no_grad():
         traces = {
-            "network, its own samples": of_samples(network, asked, options.seed),
+            "network, its own samples": of_samples(network, asked, options.seed)[0],
             "network, held-out images": of_images(network, x[rows], y[rows], options.seed),
             "exact mixture, its own samples": of_images(
                 mixture, mixture.sample(asked, generator=torch.Generator().manual_seed(options.seed)).float(), asked, 1

@@ -76,3 +76,14 @@ def test_tune_diffusers(run):
     out = run("tune_diffusers")
     assert re.search(r"etter than constant \S+: energy distance", out)
     assert re.search(r"alignment -?\d\.\d+ on 40 fresh samples", out)
+
+
+def test_information_of_wrong_samples(run, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["information.py", "--per-class", "1", "--wrong"])
+    first, *levels, last = run("information").splitlines()
+    share = float(first.split()[0])
+    assert 0 <= share < 0.5
+    # one line for each noise level of the run; a share of the whole, and nothing where no sample is wrong
+    assert len(levels) == 40
+    assert 0 <= float(last.split()[1]) < 1
+    assert share > 0 or float(last.split()[1]) == 0
