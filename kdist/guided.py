@@ -105,8 +105,8 @@ class GuidedDenoiser(Wrapper):
             (N, ...) denoised, the dtype of the model's prediction.
 
         Raises:
-            ValueError: conditions that do not fit (see :func:`guide`), a schedule value of the wrong shape or not
-                finite.
+            ValueError: conditions that do not fit (see :func:`guide`), a sigma of the wrong shape, a scale of the wrong
+                shape or not finite.
             FloatingPointError: with ``check_finite``, a prediction that is not finite.
         """
         assert self.schedule is not None
@@ -129,6 +129,8 @@ class GuidedDenoiser(Wrapper):
         uncond_args: Mapping[str, Any],
     ) -> torch.Tensor:
         batch = x.shape[0]
+        if not isinstance(sigma, torch.Tensor):
+            raise TypeError(f"sigma must be a tensor of {batch} noise levels, or of one; got {type(sigma).__name__}")
         sigma = sigma.expand(batch) if sigma.ndim == 0 else sigma
         if sigma.shape != (batch,):
             raise ValueError(f"sigma must have shape ({batch},) like the batch, or (); got {tuple(sigma.shape)}")

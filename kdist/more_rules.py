@@ -38,8 +38,10 @@ def power_law(
     Raises:
         ValueError: ``alpha`` is not above -1.
     """
-    if not alpha > -1:
-        raise ValueError(f"power_law: alpha must be above -1, where guidance would not vanish with it; got {alpha}")
+    if not -1 < alpha < math.inf:
+        raise ValueError(
+            f"power_law: alpha must be finite and above -1, where guidance would not vanish with it; got {alpha}"
+        )
     difference = flat(cond) - flat(uncond)
     length = torch.linalg.vector_norm(difference / flat(sigma), dim=1, keepdim=True)
     size = length / math.sqrt(difference.shape[1])
@@ -68,8 +70,8 @@ def magnitude_aware(
     Raises:
         ValueError: ``alpha`` is negative.
     """
-    if alpha < 0:
-        raise ValueError(f"magnitude_aware: alpha must be at least 0; got {alpha}")
+    if not 0 <= alpha < math.inf:
+        raise ValueError(f"magnitude_aware: alpha must be at least 0 and finite; got {alpha}")
     difference, base = flat(cond) - flat(uncond), flat(uncond)
     sizes = [torch.linalg.vector_norm(vectors, dim=1, keepdim=True) for vectors in (difference, base)]
     damping = torch.exp(-alpha * sizes[0] / sizes[1].clamp_min(torch.finfo(base.dtype).tiny))
@@ -173,6 +175,8 @@ def frequency_decoupled(
     Raises:
         ValueError: the predictions are no images (N, C, H, W) of even height and width, at least 4.
     """
+    if not math.isfinite(low):
+        raise ValueError(f"frequency_decoupled: low must be finite; got {low}")
     if cond.ndim != 4 or any(size % 2 or size < 4 for size in cond.shape[2:]):
         raise ValueError(
             "frequency_decoupled needs images (N, C, H, W) of even height and width, at least 4; "

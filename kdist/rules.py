@@ -150,9 +150,13 @@ def projected(
             it as it is.
     """
     onto, difference = flat(cond), flat(cond) - flat(uncond)
+    if not math.isfinite(eta):
+        raise ValueError(f"projected: eta must be finite; got {eta}")
     if norm_threshold is not None:
-        if not norm_threshold > 0:
-            raise ValueError(f"projected: norm_threshold must be above 0, or None for no limit; got {norm_threshold}")
+        if not 0 < norm_threshold < math.inf:
+            raise ValueError(
+                f"projected: norm_threshold must be above 0 and finite, or None for no limit; got {norm_threshold}"
+            )
         length = torch.linalg.vector_norm(difference, dim=1, keepdim=True)
         difference = difference * (norm_threshold / length.clamp_min(norm_threshold))
     update = difference - (1 - eta) * along(difference, onto)

@@ -25,7 +25,8 @@ def as_features(name: str, features: Any) -> np.ndarray:
     """Features as a (N, d) float32 or float64 array (no copy where it is one already).
 
     Raises:
-        ValueError: not two-dimensional, empty, not real numbers, or non-finite values (the message names the rows).
+        ValueError: not two-dimensional, empty, not real numbers, beyond float32's range, or non-finite (the
+            message names the rows).
     """
     if isinstance(features, torch.Tensor):
         tensor = features.detach().cpu()
@@ -55,6 +56,8 @@ def as_features(name: str, features: Any) -> np.ndarray:
             f"{name} has NaN or infinite features in {len(bad)} of {len(array)} rows: {_first(bad)}; "
             "find what made them, or drop those rows together with their labels"
         )
+    if array.dtype == np.float64 and max(abs(float(array.min())), float(array.max())) > np.finfo(np.float32).max:
+        raise ValueError(f"{name} has features beyond the range of float32, whose squares overflow; rescale them")
     return array
 
 

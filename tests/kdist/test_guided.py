@@ -236,6 +236,21 @@ def test_sigma_of_the_wrong_shape(net):
         kdist.guide(net, 3.0, uncond={"class_cond": 10})(x, torch.ones(3), class_cond=y)
 
 
+@pytest.mark.parametrize("schedule", [3.0, kdist.Interval(3, 0.3, 1), lambda sigma: 3.0])
+@pytest.mark.parametrize(
+    ("sigma", "error", "message"),
+    [
+        (torch.ones(4, dtype=torch.int64), ValueError, "sigma must hold floating-point numbers"),
+        (1.0, TypeError, "sigma must be a tensor of 4 noise levels, or of one; got float"),
+        (np.ones(4), TypeError, "got ndarray"),
+    ],
+)
+def test_what_is_no_noise_level(net, schedule, sigma, error, message):
+    x, y = batch(4, 3)
+    with pytest.raises(error, match=message):
+        kdist.guide(net, schedule, uncond={"class_cond": 10})(x, sigma, class_cond=y)
+
+
 @pytest.mark.parametrize("batched", [True, False])
 def test_check_finite_names_the_sigma(batched):
     def broken(x, sigma, class_cond):

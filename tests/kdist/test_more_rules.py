@@ -180,8 +180,13 @@ def test_frequency_decoupled_leaves_flat_differences_to_the_coarse_part():
 @pytest.mark.parametrize(
     ("rule", "options", "message"),
     [
-        (power_law, {"alpha": -1}, "alpha must be above -1"),
+        (power_law, {"alpha": -1}, "alpha must be finite and above -1"),
         (magnitude_aware, {"alpha": -0.1}, "alpha must be at least 0"),
+        (power_law, {"alpha": math.inf}, "alpha must be finite and above -1"),
+        (magnitude_aware, {"alpha": math.nan}, "alpha must be at least 0 and finite"),
+        (magnitude_aware, {"alpha": math.inf}, "alpha must be at least 0 and finite"),
+        (frequency_decoupled, {"low": math.nan}, "low must be finite"),
+        (angular, {"max_angle": math.nan}, r"max_angle must be in \(0, pi\]"),
         (angular, {"max_angle": 0}, r"max_angle must be in \(0, pi\]"),
         (angular, {"max_angle": 4}, r"max_angle must be in \(0, pi\]"),
     ],

@@ -296,6 +296,8 @@ def test_more_elements_than_torchs_quantile_takes():
         (partial(rules.rescaled, phi=float("nan")), "phi is a share"),
         (partial(rules.projected, norm_threshold=float("nan")), "norm_threshold must be above 0"),
         (partial(rules.projected, norm_threshold=-1.0), "norm_threshold must be above 0"),
+        (partial(rules.projected, norm_threshold=float("inf")), "norm_threshold must be above 0 and finite"),
+        (partial(rules.projected, eta=float("nan")), "eta must be finite"),
     ],
 )
 def test_options_out_of_range(rule, message):

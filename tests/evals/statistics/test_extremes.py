@@ -158,6 +158,8 @@ def test_bad_options(options: dict, message: str) -> None:
 def test_only_real_numbers_are_features(array: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"must be .*real numbers"):
         measure(array, np.ones((4, 2)))
+    with pytest.raises(ValueError, match="real has features beyond the range of float32"):
+        measure(np.array([[0.0, 1], [1, -1e200]]), np.ones((4, 2)))
 
 
 @pytest.mark.parametrize(
