@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
+from .files import written_atomically
 from .rules import flat
 
 if TYPE_CHECKING:
@@ -254,10 +255,12 @@ class Trace:
         """A ``callback=`` for k-diffusion's samplers that draws :meth:`plot` into ``path`` every few steps."""
         if every < 1:
             raise ValueError(f"every must be at least 1; got {every}")
+        path = Path(path)
+        kind = path.suffix.removeprefix(".") or "png"
 
         def draw(state: dict[str, Any]) -> None:
             if state["i"] % every == 0 and len(self):
-                self.plot().savefig(path)
+                written_atomically(path, lambda partial: self.plot().savefig(partial, format=kind))
 
         return draw
 

@@ -23,6 +23,7 @@ from ..plotting import plot_schedule
 from ..solvers import called_sigmas
 from .fields import finite
 from .levels import at_or_below, on_edges, readable
+from .on_levels import describe_on
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,6 +66,7 @@ class Schedule:
     """
 
     kind: ClassVar[str] = ""
+    least_levels: ClassVar[int] = 2  # of a run, that a part between two jumps should catch
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -199,8 +201,6 @@ class Schedule:
     def describe_on(self, sigmas: torch.Tensor | Sequence[float]) -> str:
         """Which steps of a run over ``sigmas`` get which scale, to print; warns where a part catches fewer than two
         levels. See :func:`kdist.schedules.describe_on`."""
-        from .on_levels import describe_on
-
         return describe_on(self, sigmas)
 
     def plot(self, *, sigma_min: float = 0.02, sigma_max: float = 80.0, ax: Axes | None = None, **style: Any) -> Axes:
@@ -226,6 +226,10 @@ class Schedule:
     def __str__(self) -> str:
         """The form that :func:`kdist.parse` reads."""
         return f"{self.kind}:{','.join(self._text_fields())}"
+
+    def in_words(self) -> str:
+        """See :func:`kdist.schedules.describe`; subclasses that have a short description give it here."""
+        return str(self)
 
     def _text_fields(self) -> Iterator[str]:
         for field in dataclasses.fields(self):
@@ -280,6 +284,9 @@ class Constant(Schedule):
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
         return torch.full_like(sigma, self.scale)
+
+    def in_words(self) -> str:
+        return "no guidance" if self.scale == 1 else f"constant {self.scale:g}"
 
     @property
     def can_skip(self) -> bool:

@@ -32,6 +32,9 @@ class Interval(Schedule):
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
         return held(sigma, self.outside, (self.sigma_hi, self.scale), (self.sigma_lo, self.outside))
 
+    def in_words(self) -> str:
+        return f"{self.scale:g} for sigma {self.sigma_lo:g} to {self.sigma_hi:g}, else {self.outside:g}"
+
     @property
     def breakpoints(self) -> tuple[float, ...]:
         return (self.sigma_lo, self.sigma_hi)

@@ -65,6 +65,13 @@ class NegativeWindow(Schedule):
         offset = (math.log(edge) - sigma.clamp_min(torch.finfo(sigma.dtype).tiny).log()) / self.ramp
         return 0.5 - 0.5 * torch.cos(math.pi * (offset + 0.5).clamp(0, 1))
 
+    def in_words(self) -> str:
+        if self.ramp:
+            return str(self)
+        after = self.scale if self.after is None else self.after
+        window = f"{self.inside:g} for sigma {self.sigma_lo:g} to {self.sigma_hi:g}"
+        return f"{self.scale:g}, {window}, then {after:g}"
+
     @property
     def breakpoints(self) -> tuple[float, ...]:
         half = math.exp(self.ramp / 2)
@@ -97,6 +104,9 @@ class LateNegative(Schedule):
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
         return held(sigma, self.scale, (self.sigma_switch, self.late))
+
+    def in_words(self) -> str:
+        return f"{self.scale:g}, then {self.late:g} below sigma {self.sigma_switch:g}"
 
     @property
     def breakpoints(self) -> tuple[float, ...]:
@@ -134,6 +144,10 @@ class EarlyNegative(Schedule):
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
         return held(sigma, self.early, (self.sigma_switch, self.scale), (self.sigma_end, 1.0))
+
+    def in_words(self) -> str:
+        tail = f", 1 below {self.sigma_end:g}" if self.sigma_end else ""
+        return f"{self.early:g}, then {self.scale:g} below sigma {self.sigma_switch:g}{tail}"
 
     @property
     def breakpoints(self) -> tuple[float, ...]:

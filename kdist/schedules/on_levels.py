@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
-from .base import Schedule
-from .piecewise import Piecewise
-from .text import describe
+if TYPE_CHECKING:
+    from .base import Schedule
 
 __all__ = ["describe_on"]
 
@@ -41,7 +41,7 @@ def describe_on(schedule: Schedule, sigmas: Sequence[float] | torch.Tensor) -> s
     levels = levels[:-1]  # nothing is predicted at the last one
     # in float32, as solvers hold them: a level on an edge must fall on the same side
     scales = schedule(torch.tensor(levels, dtype=torch.float32)).tolist()
-    lines = [f"{describe(schedule)}, on {len(levels)} steps from sigma {levels[0]:.4g} to {levels[-1]:.4g}"]
+    lines = [f"{schedule.in_words()}, on {len(levels)} steps from sigma {levels[0]:.4g} to {levels[-1]:.4g}"]
     for scale, steps in itertools.groupby(range(len(levels)), key=lambda step: scales[step]):
         first, *_, last = (*steps,) * 2
         alone = {1.0: ", conditional only", 0.0: ", unconditional only"}.get(scale, "")
@@ -57,14 +57,12 @@ def describe_on(schedule: Schedule, sigmas: Sequence[float] | torch.Tensor) -> s
 def _thin_parts(schedule: Schedule, levels: list[float]) -> list[str]:
     """What is wrong with the parts between jumps, each of which should catch two levels of the run."""
     edges = [0.0, *_jumps(schedule), float("inf")]
-    # a node for each step is what per-step lists are made of
-    least = 1 if isinstance(schedule, Piecewise) else 2
     problems = []
     for low, high in itertools.pairwise(edges):
         caught = sum(low < level <= high for level in levels)
         # an outer edge beyond the run says "no limit"; a single switch there says nothing
         unlimited = not caught and len(edges) > 3 and (low == 0 or high == edges[-1])
-        if len(edges) == 2 or caught >= least or unlimited:
+        if len(edges) == 2 or caught >= schedule.least_levels or unlimited:
             continue
         part = f"sigma {low:.4g} to {high:.4g}" if high < edges[-1] else f"sigma above {low:.4g}"
         count = "no level" if not caught else f"only {caught} level"

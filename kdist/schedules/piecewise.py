@@ -28,6 +28,8 @@ class Piecewise(Schedule):
     Outside the listed range the end values are held.
     """
 
+    least_levels = 1  # a node for each step is what per-step lists are made of
+
     sigmas: tuple[float, ...]
     scales: tuple[float, ...]
     interpolation: str = "previous"

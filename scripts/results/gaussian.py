@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kdist.compat import import_k_diffusion
 from kdist.plotting import PALETTE
+from kdist.solvers import karras_sigmas
 from kdist.theory import GaussianPair, moments, solver_moments, solver_noise
 from scripts.results.store import Store
 from scripts.style import markdown
@@ -55,7 +55,7 @@ def ratios(solver: str, steps: int | None, scales: Sequence[float]) -> dict[str,
     if steps is None:
         laws = [moments(pair, scale, sigma_max=math.inf, noise=solver_noise(solver)) for scale in scales]
     else:
-        sigmas = import_k_diffusion().sampling.get_sigmas_karras(steps, SIGMA_MIN, SIGMA_MAX)
+        sigmas = karras_sigmas(steps, SIGMA_MIN, SIGMA_MAX)
         laws = [solver_moments(pair, scale, solver, sigmas) for scale in scales]
     return {
         "mean": [float(law.mean[0]) / PAIR["mu"] for law in laws],

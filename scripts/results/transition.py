@@ -19,9 +19,8 @@ import numpy as np
 import torch
 
 import kdist
-from kdist.compat import import_k_diffusion
 from kdist.plotting import PALETTE
-from kdist.solvers import sample
+from kdist.solvers import karras_sigmas, sample
 from kdist.theory import GaussianMixtureDenoiser, mean_field, potential
 from scripts.results.store import Store
 from scripts.style import markdown
@@ -68,9 +67,8 @@ class Point:
 
 def simulate(point: Point) -> dict[str, float]:
     """Overlap and variance ratio with standard errors over the codebooks (independent draws of all centres)."""
-    K = import_k_diffusion()
     solver, lam = SOLVERS[point.solver]
-    levels = K.sampling.get_sigmas_karras(point.steps, SIGMA_MIN, SIGMA_MAX)
+    levels = karras_sigmas(point.steps, SIGMA_MIN, SIGMA_MAX).float()
     entropy = [point.seed, point.d, point.count, *point.solver.encode()]
     overlaps, residuals = [], []
     drawn: list[tuple[torch.Tensor, torch.Tensor]] = []

@@ -259,13 +259,24 @@ def test_the_estimate_is_unbiased_and_narrows():
     assert spread[16] / spread[1] == pytest.approx(0.25, rel=0.5)
 
 
-def test_pictures(tmp_path):
+def half_a_picture(figure, path, **options):
+    path.write_bytes(b"half")
+    raise OSError(28, "No space left on device")
+
+
+def test_pictures(tmp_path, monkeypatch):
     guided = kdist.guide(GaussianPair(), kdist.NegativeWindow(4.0, 0.2, 1.0), uncond=UNCOND)
     with guided.trace(log_volume=True) as trace:
         run(guided, torch.cat([levels(10), torch.zeros(1)]), callback=trace.plot_callback(tmp_path / "t.png", every=4))
     assert (tmp_path / "t.png").stat().st_size > 5000
     figure = trace.plot()
     assert [ax.get_ylabel() for ax in figure.axes] == ["guidance scale", "guidance / update", "log volume (nats)"]
+    whole = (tmp_path / "t.png").read_bytes()
+    monkeypatch.setattr(type(figure), "savefig", half_a_picture)
+    with pytest.raises(OSError, match="no space left for"):  # the picture of the steps before stays
+        trace.plot_callback(tmp_path / "t.png")({"i": 0})
+    assert (tmp_path / "t.png").read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["t.png"]
     with guided.trace() as short:
         run(guided, levels(10))
     assert len(short.plot().axes) == 2
