@@ -29,9 +29,12 @@ def test_every_part_comes_from_one_place():
 
 
 def test_versions_agree():
-    release = kdist.__version__.partition(".dev")[0]
+    release, development, _ = kdist.__version__.partition(".dev")
     assert f"\nversion: {release}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
-    assert f"## {release}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    # a development version is described under "Unreleased", a release under its own heading
+    newest = (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n## ")[1]
+    assert newest.startswith("[Unreleased]" if development else f"[{release}] - ")
+    assert not development or release in newest
 
 
 def test_every_promised_python_is_one_that_ci_runs():

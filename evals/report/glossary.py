@@ -128,7 +128,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "real outliers cannot raise. Compare it with its floor only.",
     ),
     Statistic(
-        "kid", "KID per class", ".3g",
+        "kid", "KID per class", ".2g",
         "Kernel inception distance (Bińkowski et al. 2018) between the samples of a class, unbiased; 0 is right.",
         ideal=0.0,
     ),

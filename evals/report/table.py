@@ -21,9 +21,11 @@ def measure_table(comparison: Comparison) -> Table:
     """One generated set: a statistic a row, with interval, floor and p-value."""
     report = comparison.first
     pooled = report.pooled
-    table = plain_table(f"{comparison.fakes[0].name}: mean over {pooled.n_classes} classes")
+    table = plain_table(f"{comparison.fakes[0].name}: mean over {pooled.n_classes} classes", gap=0)
     for title in ("", "value", "95 % interval", "real vs real", "p"):
-        table.add_column(title, justify="right" if title else "left", no_wrap=True)
+        # a p-value is never cut, whatever else is wide
+        width = 5 if title == "p" else None
+        table.add_column(title, justify="right" if title else "left", no_wrap=True, min_width=width)
     for statistic in present([report]):
         estimate = statistic.of(pooled)
         assert estimate is not None

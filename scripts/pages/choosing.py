@@ -28,13 +28,9 @@ PER_CLASS, SEED = 30, 0
 FASHION: dict[str, kdist.Schedule] = {
     "no guidance": kdist.Constant(1.0),
     "constant 1.25": kdist.Constant(1.25),
-    "constant 1.5": kdist.Constant(1.5),
-    "constant 2": kdist.Constant(2.0),
-    "interval: 1.5 for sigma 0.3 to 2.5, else 1": kdist.Interval(1.5, 0.3, 2.5),
     "interval: 2 for sigma 0.3 to 2.5, else 1": kdist.Interval(2.0, 0.3, 2.5),
-    "interval: 3 for sigma 0.3 to 2.5, else 1": kdist.Interval(3.0, 0.3, 2.5),
+    "constant 2": kdist.Constant(2.0),
     "early negative: 0, then 3 below sigma 10": kdist.EarlyNegative(3.0, 10.0),
-    "late negative: 2, then 0.5 below sigma 1.2": kdist.LateNegative(2.0, 1.2, late=0.5),
 }
 
 
