@@ -65,7 +65,7 @@ def class_labels(
         classes: names of the numbers, as a mapping or in order; None calls them by their numbers.
 
     Raises:
-        ValueError: as for :func:`as_labels`; a negative number; a number without a name; names given twice over.
+        ValueError: what :func:`as_labels` refuses; a negative number; a number without a name; names given twice over.
     """
     if labels is None:
         return np.zeros(count, dtype=np.int64), {0: ALL}

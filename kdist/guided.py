@@ -107,7 +107,7 @@ class GuidedDenoiser(Wrapper):
         Raises:
             ValueError: conditions that do not fit (see :func:`guide`), a sigma of the wrong shape, a scale of the wrong
                 shape or not finite.
-            FloatingPointError: with ``check_finite``, a prediction that is not finite.
+            FloatingPointError: a prediction is not finite, and ``check_finite`` was asked for.
         """
         assert self.schedule is not None
         return self._denoise(x, sigma, self.schedule, *self.conditions(extra_args, x.shape[0]))

@@ -193,7 +193,7 @@ class Response:
 
         Warns:
             BeyondProbesWarning: scales outside those of the probes, where they matter.
-            EarlyNegativeWarning: below scale 1 at the start, above it later.
+            EarlyNegativeWarning: the schedule is below scale 1 at the start and above it later.
 
         Raises:
             ValueError: the schedule is not finite somewhere; TypeError: it is no schedule.

@@ -41,7 +41,7 @@ class CurvedRegression:
         importance: (C,) ``q`` of equation (1), in any unit.
         runs: (P, C) weights of the runs.
         coefficients: (P, ...) of the covariances with each run.
-        length, bend: as chosen.
+        length, bend: what was chosen.
         error_variance: Variance of a run's own sampling error over the signal's variance, as chosen.
         explained: part of the runs' mean square that was predicted when each run was left out in turn; 1 is all.
     """

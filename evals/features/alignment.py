@@ -87,7 +87,7 @@ def prompt_alignment(
     """(N,) cosine between each image and the prompt of its label; nan for images that cannot be read or are left out.
 
     Args:
-        clip: see :func:`load_clip`.
+        clip: what :func:`load_clip` gives.
         source: N images; their labels say which prompt they were drawn for.
         prompts: the text of every label that occurs.
         places: images to look at; None for all.

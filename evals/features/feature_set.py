@@ -162,7 +162,7 @@ def load_sampled(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         FileNotFoundError: no file there.
-        ValueError: as for :func:`load_features`, or features of a network, in which no sampler adds noise.
+        ValueError: what :func:`load_features` refuses, or features of a network, in which no sampler adds noise.
     """
     path = Path(path)
     if not path.is_file():

@@ -110,7 +110,7 @@ def compare_sets(
         real: the real set.
         fakes: the generated sets; their classes are matched with the real set's by name.
         common_classes: leave out classes that one of the sets lacks, and say so, instead of refusing.
-        seed, resamples, options: see :func:`~kdist.evals.measure`.
+        seed, resamples, options: the same as in :func:`~kdist.evals.measure`.
         progress: called with the name of each set before it is measured.
 
     Raises:

@@ -35,7 +35,7 @@ class Numbers:
     """One prompt, or the mean over prompts (of ratios the geometric mean).
 
     Attributes:
-        label, name: of the prompt; -1 and "all prompts" for the mean.
+        label, name: the prompt's label and name; -1 and "all prompts" for the mean.
         pairs: samples with the same prompt and seed in every set.
         variance: total variance of the prompt's samples over the reference's.
         distance: energy distance from the reference, over the reference's mean pairwise distance; ``floor`` and
@@ -127,9 +127,9 @@ def compare_to_reference(
     Args:
         reference: usually the set drawn without guidance.
         sets: the others; their prompts are matched with the reference's by name.
-        clip: for the prompt alignment, which needs the images.
+        clip: the model that measures prompt alignment, which needs the images.
         prompts: the texts, in the order of the reference's class numbers; default the names of the classes.
-        seed, resamples: of the exchanges of pairs.
+        seed, resamples: the seed and number of the exchanges of pairs.
         progress: called with the name of each set before it is measured.
 
     Raises:

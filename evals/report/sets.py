@@ -30,7 +30,7 @@ class MeasuredSet:
 
     Attributes:
         name: what the report calls it.
-        path: where it came from.
+        path: the place it came from.
         features: (N, d) features, labels, places in the source.
         images: the source that ``features.index`` points into; None where the images are not at hand.
     """
@@ -66,10 +66,10 @@ def open_sets(
         fakes: paths of the generated sets.
         role: What the first set is called, in messages too.
         names: Names of the generated sets; by default the file and folder names.
-        extractor, weights, allow_unknown_weights, device: for images, see :func:`build_extractor`.
+        extractor, weights, allow_unknown_weights, device: how images become features, :func:`build_extractor`.
         value_range: what black and white are, for npz files of float images.
         cache: folder for the features of images; default the user's cache folder.
-        batch_size, max_bad, progress: see :func:`extract`.
+        batch_size, max_bad, progress: the same as in :func:`extract`.
 
     Raises:
         ValueError: different extractors, unreadable files, a name twice; see also ``load_features``, ``as_source``.

@@ -33,7 +33,7 @@ class ArraySource(Source):
         classes: names of the numbers, by number or in order; without, classes are called by their numbers.
 
     Raises:
-        ValueError: see :func:`as_pictures`, :func:`class_labels` and :meth:`Source.check_scale`; no image.
+        ValueError: what :func:`as_pictures`, :func:`class_labels` and :meth:`Source.check_scale` refuse; no image.
     """
 
     def __init__(

@@ -113,7 +113,7 @@ def open_zip(path: Path, label_file: str | Path | None = None) -> FileSource:
     """The images in a zip archive.
 
     Raises:
-        ValueError: as for :func:`open_folder`; see also :func:`list_zip`.
+        ValueError: what :func:`open_folder` and :func:`list_zip` refuse.
     """
     return _open(list_zip(path), label_file)
 

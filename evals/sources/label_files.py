@@ -29,7 +29,7 @@ def read_labels(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no file there.
-        ValueError: as for :func:`parse_labels`.
+        ValueError: what :func:`parse_labels` refuses.
     """
     if not path.is_file():
         raise FileNotFoundError(f"labels: no file at {path}")

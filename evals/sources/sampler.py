@@ -222,7 +222,7 @@ def sample_from_seeds(
     """Run a k-diffusion sampler with all of a sample's noise drawn from the sample's own seed.
 
     Args:
-        model, sampler, sigmas, extra_args, device: as in :class:`SamplerSource`.
+        model, sampler, sigmas, extra_args, device: the same as in :class:`SamplerSource`.
         shape: Shape of one sample.
         seeds: N ints.
         options: The sampler's own options.

@@ -37,11 +37,11 @@ def discrepancy(
     Args:
         gram: (N, N) kernel matrix, generated samples first.
         draws: its means under every split.
-        splits: see :class:`Splits`.
+        splits: split halves of the real samples, :class:`Splits`.
         unit: what the value is divided by; nan leaves it undefined.
         unit_effect: (n_real,) influence of each real sample on ``unit``, where that was estimated.
         studentised: permute D^2 over the noise of the means, so that unequal variances are not taken for a shift.
-        scale: see :class:`Finding`.
+        scale: the scale on which classes are averaged, as :class:`Finding` has it.
     """
     n_fake, n_real = splits.n_fake, splits.n_real
     squared = float(draws.observed.squared[0])
@@ -96,7 +96,7 @@ def kid_finding(gram: np.ndarray, to_origin: np.ndarray, origin_squared: float, 
         to_origin: (N,) inner products of those differences with g.
         origin_squared: ``|g|^2``.
         width: d, the length of the features.
-        splits: see :class:`Splits`.
+        splits: split halves of the real samples, :class:`Splits`.
     """
     raw = gram + to_origin[:, None] + to_origin[None, :] + origin_squared
     kernel = (raw / width + 1) ** 3

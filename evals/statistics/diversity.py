@@ -117,9 +117,9 @@ def matched_findings(
 
     Args:
         gram: (N, N) inner products about the global mean, generated samples first.
-        splits: see :class:`Splits`.
+        splits: split halves of the real samples, :class:`Splits`.
         halves: how many random halves; at least 3.
-        permutations: for the p-values, of all samples; 0 for none. Each costs O(N^3).
+        permutations: how many permutations of all samples give the p-values; 0 for none. Each costs O(N^3).
         neighbours: k of recall, coverage, precision and density.
     """
     n_fake, n_real, generator = splits.n_fake, splits.n_real, splits.generator

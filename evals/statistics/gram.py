@@ -46,8 +46,8 @@ class SplitMeans:
     Attributes:
         aa, bb: unbiased ``|mean_a|^2`` and ``|mean_b|^2``; ``ab``: ``<mean_a, mean_b>``, origin at the Gram matrix's.
         trace_a, trace_b: unbiased traces of the two covariances.
-        along, along_error, length: with an anchor, unbiased ``<mean_a - mean_b, u>``, its standard error from the
-            samples' spread along u, and ``|u|^2``; nan without.
+        along, along_error, length: unbiased ``<mean_a - mean_b, u>``, its standard error from the samples' spread along
+            u, and ``|u|^2``; nan without an anchor.
     """
 
     aa: np.ndarray
@@ -127,7 +127,8 @@ class Draws:
     """One Gram matrix under every split of a class.
 
     Attributes:
-        observed, permuted, parts: as it is, permuted, between parts of the real samples; None without resamples.
+        observed, permuted, parts: the value itself, under permutations, and between parts of the real samples; None
+            without resamples.
         real_squares: unbiased ``tr S^2`` of the real samples; nan below four.
         noise_squares: ``tr V^2``, V the covariance of the difference of the means; nan below four on a side.
     """

@@ -64,9 +64,9 @@ def measure(
         fake: (M, d) features of generated samples, by the same extractor.
         real_labels: (N,) classes; None for a single class.
         fake_labels: (M,) classes that the samples were asked for; None for a single class.
-        confidence: of every interval, in (0, 1).
+        confidence: the confidence of every interval, in (0, 1).
         resamples: permutations for each p-value and real-against-real splits for each floor; 0 for neither.
-        seed: of everything random; a class's numbers do not depend on which other classes' labels come later.
+        seed: decides everything random; a class's numbers do not depend on which other classes' labels come later.
         class_names: label to name, or a sequence of names for labels 0, 1, ...; then every named class must be there.
         global_mean: (d,) the point that overshoot points away from; default the mean of all real samples.
         real_predictions: (N,) labels predicted by a classifier or (N, K) probabilities in the order of the labels.

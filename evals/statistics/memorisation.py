@@ -25,7 +25,7 @@ def memorisation_finding(samples: np.ndarray, training: np.ndarray, splits: Spli
     Args:
         samples: (N, d), generated samples first, then held-out real ones.
         training: (T, d) training samples of the class, about the same origin.
-        splits: see :class:`Splits`.
+        splits: split halves of the real samples, :class:`Splits`.
     """
     return ratio_findings(nearest_distances(samples, training)[:, None], splits)[0]
 

@@ -29,7 +29,7 @@ class Direction(NamedTuple):
     """The way from the global to the class mean, as far as it is known.
 
     Attributes:
-        weight: of this class's real mean within the global mean.
+        weight: the share of this class's real mean in the global mean.
         along: unbiased ``<D, u>``; nan where u cannot be told from 0.
         squared: unbiased ``|u|^2``; nan likewise.
         effect: (n_real,) influence of each real sample on ``squared``.
@@ -53,7 +53,7 @@ def overshoot_parts(
     Args:
         along, squared: ``<m' - m, m - g>`` and ``|m - g|^2`` of estimated means.
         noise: ``tr S / n`` of the class's real samples.
-        weight: of the class within the global mean g, 0 where g was given: numerator and denominator then share less
+        weight: the class's share in the global mean g, 0 where g was given: numerator and denominator then share less
             noise than they seem to.
         others_noise: expected squared error of g, ``sum_k w_k^2 tr S_k / n_k``.
     """
@@ -67,7 +67,7 @@ def shift_findings(
 
     Args:
         gram: (N, N) inner products about the global mean, generated samples first.
-        splits: see :class:`Splits`.
+        splits: split halves of the real samples, :class:`Splits`.
         weight: weight of this class's real mean within the global mean (0 when that was given).
         others_noise: expected squared error of the global mean, ``sum_k w_k^2 tr S_k / n_k``.
     """

@@ -41,7 +41,7 @@ class ClassSamples:
     """One class.
 
     Attributes:
-        label, name: of the class.
+        label, name: the class's label and name.
         samples: (N, d) float64 features about the global mean, generated samples first.
         n_fake: how many of the N are generated.
         weight: weight of the class's real mean in the global mean; ``others_noise``: expected squared error of that.

@@ -90,7 +90,7 @@ def compare_pairs(
         own: (n, d) samples of the other set; row i was drawn from the same seed.
         centre: (d,) about which cosines are taken.
         resamples: exchanges of random pairs; 0 for none.
-        generator: of the signs.
+        generator: draws the signs.
 
     Returns:
         The numbers; nan where the reference samples are all the same.

@@ -38,8 +38,8 @@ class Splits:
 
     Attributes:
         n_fake, n_real: sizes.
-        confidence: of intervals and floors.
-        generator: for what else is random about this class.
+        confidence: the confidence of intervals and floors.
+        generator: draws what else is random about this class.
         labellings: (1 + B, N) who is generated: as it is, then permuted.
         parts: (B, n_real) disjoint parts of the real samples; part a has n_fake samples, or half of the real ones
             where they are too few. No rows with fewer than four real samples.
@@ -149,8 +149,8 @@ class Finding:
         estimate: value and interval, on the scale on which classes are averaged.
         error: its standard error (of its logarithm where ``scale`` is "ratio").
         null: None where nothing was resampled.
-        degrees: of freedom of ``error``.
-        bias: by how much the value is too large on average; taken off in averages, where errors shrink and biases
+        degrees: the degrees of freedom of ``error``.
+        bias: how much the value is too large on average; taken off in averages, where errors shrink and biases
             do not.
         floor: real against real, where no draws in ``null`` say it.
         scale: "plain"; "ratio": errors and floor are those of the logarithm; "square": shown as its root;

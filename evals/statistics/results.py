@@ -44,7 +44,7 @@ class Distortion:
         frechet_mean, frechet_covariance, vendi, recall, coverage, precision, density: between ``matched_n`` generated
             and as many real samples; read them against their floor, which is between as many real ones. None when
             switched off.
-        accuracy, confidence: of the classifier on the generated samples (None without predictions, probabilities).
+        accuracy, confidence: the classifier's, on the generated samples (None without predictions, probabilities).
     """
 
     energy_distance: Estimate
@@ -77,7 +77,7 @@ class ClassDistortion(Distortion):
     """One class.
 
     Attributes:
-        label, name: of the class.
+        label, name: the class's label and name.
         n_real, n_fake: numbers of samples; ``matched_n``: of either side for the statistics that depend on it.
         warnings: what to know before believing the numbers.
     """
@@ -108,7 +108,7 @@ class PooledDistortion(Distortion):
         separability, separability_real: between-class over within-class scatter of generated and of real samples.
         neighbour_accuracy, neighbour_accuracy_real: share of generated (real) samples whose nearest real samples are
             mostly of their class.
-        accuracy, accuracy_real, confidence, confidence_real: of the classifier, all samples together. Of these three
+        accuracy, accuracy_real, confidence, confidence_real: the classifier's, all samples together. Of these three
             pairs the real one is the other's floor: what a perfect generator would have.
         fid_mean, fid_covariance: the two parts of the usual Fréchet distance, classes ignored; their sum is what FID
             is on these features.

@@ -29,9 +29,9 @@ def scatter_ratio(
 
     Args:
         features: (N, d).
-        rows: for each of the K classes, the rows of ``features`` that hold it.
+        rows: the rows of ``features`` that hold each of the K classes.
         means: (K, d) float64 class means.
-        confidence: of the interval.
+        confidence: the confidence of the interval.
 
     Returns:
         The ratio (nan for a single class or indistinguishable ones), and (K,) the noise ``tr S_k / n_k`` of the means.
@@ -72,7 +72,7 @@ def class_probabilities(
     """``(correct, confidence)`` of each sample from a classifier's output.
 
     Args:
-        name: of the argument, for errors.
+        name: the argument's name, for errors.
         predictions: (N,) predicted labels, or (N, K) probabilities with columns in the order of the sorted labels.
         labels: (N,) the classes that the samples were drawn from.
         order: the K labels, sorted.
@@ -119,12 +119,12 @@ def nearest_neighbour_accuracy(
 
     Args:
         queries: (M, d).
-        query_rows: for each class, its rows of ``queries``.
+        query_rows: the rows of ``queries`` of each class.
         real: (N, d) reference samples.
-        real_rows: for each class, its rows of ``real``.
+        real_rows: the rows of ``real`` of each class.
         neighbours: k.
         most: queries in all, bounding the cost.
-        confidence: of Wilson's interval.
+        confidence: the confidence of Wilson's interval.
         generator: chooses the queries.
     """
     each = max(1, most // len(query_rows))

@@ -90,7 +90,7 @@ def ratio_findings(
 
     Args:
         squares: (N, C) positive numbers, generated samples first.
-        splits: see :class:`Splits`.
+        splits: split halves of the real samples, :class:`Splits`.
         offsets: (C,) taken off the logarithms of the ratios (a known bias of them).
         logarithm: averages over classes are those of the logarithm.
     """

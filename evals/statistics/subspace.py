@@ -70,7 +70,7 @@ def subspace_findings(scores: np.ndarray, splits: Splits) -> list[Finding]:
 
     Args:
         scores: (N, k) coordinates in a basis that was not fitted on them, generated samples first.
-        splits: see :class:`Splits`.
+        splits: split halves of the real samples, :class:`Splits`.
     """
     n_fake, k = splits.n_fake, scores.shape[1]
     residuals = scores.astype(np.float64)

@@ -99,7 +99,7 @@ def predicted_table(
         results: what each schedule does to each class.
         run: how it is sampled, in words.
         names: what to call schedules, where not by their key.
-        shares: of each schedule, what the solver's finite steps add, class by class.
+        shares: what the solver's finite steps add, class by class, for each schedule.
     """
     import numpy as np
     from rich import box

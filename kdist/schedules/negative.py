@@ -22,9 +22,9 @@ __all__ = ["EarlyNegative", "LateNegative", "LinearInVariance", "NegativeWindow"
 class NegativeWindow(Schedule):
     """``scale`` above the window, ``inside`` for ``sigma_lo < sigma <= sigma_hi``, ``after`` at and below ``sigma_lo``.
 
-    A window in the middle of sampling, as summaries of arXiv 2602.00716 describe it. With a return to guidance it is
-    not the paper's shape: its ``w(t) = w0 + omega t`` never returns. ``after=None`` means ``scale`` again. With
-    ``inside=0`` the conditional pass is not run inside the window.
+    A window in the middle of sampling. With a return to guidance it is not the shape of arXiv 2602.00716, whose
+    ``w(t) = w0 + omega t`` never returns. ``after=None`` means ``scale`` again. With ``inside=0`` the conditional pass
+    is not run inside the window.
 
     ``ramp`` softens both edges: the scale moves from one level to the other along a half cosine over ``ramp`` units of
     natural log sigma, centred at the edge (0: a jump). Edges must not overlap: ``ramp <= log(sigma_hi / sigma_lo)``.

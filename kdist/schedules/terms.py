@@ -84,11 +84,11 @@ def in_terms_of(
         term: ``percent``, ``s``, ``log_snr`` or ``sigma``.
         schedule: its class, or its name in :func:`kdist.parse`.
         sigmas: the run's levels, for ``percent``.
-        fields: as of the class; those named ``sigma...`` are in ``term``. The two edges of a window may be given in
-            the order of ``term``, which falls in percent and log-SNR where sigma rises.
+        fields: the class's own fields; those named ``sigma...`` are in ``term``. The two edges of a window may be given
+            in the order of ``term``, which falls in percent and log-SNR where sigma rises.
 
     Raises:
-        ValueError: see :func:`to_sigma`; and what the class itself refuses.
+        ValueError: what :func:`to_sigma` refuses, or the class itself.
     """
     return InTerms(term, schedule, fields).on(sigmas)
 

@@ -60,7 +60,7 @@ def tune(
             classes' standard deviation.
         calls_per_sample: most network calls for one sample.
         calls: the budget of network calls, certification included; None: 300 samples of each class at full guidance.
-        seed: of everything that is drawn.
+        seed: decides everything that is drawn.
         out: folder for ``schedule.json``, ``report.html``, ``front.csv``, ``certified.json`` and ``study.db``; an
             interrupted run with the same arguments goes on where it stopped.
         progress: called with what was spent and the best so far.

@@ -138,11 +138,11 @@ def generator(
     Args:
         model: a k-diffusion denoiser.
         sigmas: (steps + 1,) decreasing noise levels, as its solver takes them.
-        shape: of one sample, e.g. ``(1, 8, 8)``.
+        shape: the shape of one sample, e.g. ``(1, 8, 8)``.
         solver: a name in :data:`kdist.solvers.SOLVERS`, or a function of ``k_diffusion.sampling``.
         key: the argument under which the model takes labels.
-        uncond: see :func:`kdist.guide`.
-        weak_model: see :func:`kdist.guide`; used where ``weak=True`` is asked for.
+        uncond: the same as in :func:`kdist.guide`.
+        weak_model: the same as in :func:`kdist.guide`; used where ``weak=True`` is asked for.
         extra_args: further arguments of the model, the same for all samples.
         solver_options: further options of the solver.
         batch_size: most samples in one network call.

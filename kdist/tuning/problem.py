@@ -34,10 +34,10 @@ class Problem:
         features: images to (n, d).
         judge: images to labels or probabilities, or None.
         align: ``align(images, labels)`` to (n,) numbers, or None.
-        seed: of everything that is drawn.
+        seed: decides everything that is drawn.
         seen: what the generator showed.
         reference: what samples are compared with.
-        shape: of one image.
+        shape: the shape of one image.
         calls: network calls spent before the search.
     """
 

@@ -55,8 +55,8 @@ class Candidate:
     Attributes:
         schedule: what guided.
         choices: other arguments of ``generate``.
-        params: as the search knows it.
-        blocks: by the number of the block of seeds.
+        params: the schedule in the search's own parameters.
+        blocks: what was measured, by the number of the block of seeds.
         calls_per_sample: network calls for one sample.
     """
 

@@ -99,7 +99,7 @@ class Space:
         levels: (L,) decreasing noise levels that the sampler asks about, above 0.
         share: (L,) how much of an update guidance is at each of them; None where that is not known.
         scales: smallest and largest scale.
-        families: of :data:`FAMILIES`.
+        families: names in :data:`FAMILIES`.
         choices: other arguments of ``generate`` and what they may be, e.g. ``{"weak": [False, True]}``.
 
     Raises:

@@ -29,7 +29,7 @@ class ThompsonSampler(optuna.samplers.BaseSampler):
         start: parameters to try first, each once.
         race: what is known now.
         ending: whether only known schedules are worth a block any more.
-        seed: of the draws; each trial draws by its own number.
+        seed: the seed of the draws; each trial draws by its own number.
     """
 
     def __init__(

@@ -276,7 +276,7 @@ def solver_share(
     The other arguments are those of :func:`solver_moments`.
 
     Raises:
-        ValueError: as :func:`solver_moments`, or a schedule undefined in between the solver's noise levels.
+        ValueError: what :func:`solver_moments` refuses, or a schedule undefined in between the solver's noise levels.
     """
     levels = _levels(sigmas)
     lam = solver_noise(solver, **solver_options) if noise is None else noise

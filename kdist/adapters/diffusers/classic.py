@@ -71,7 +71,7 @@ def scheduled_scale(pipe: Any, schedule: Schedule) -> Iterator[ScheduledScale]:
 
     Raises:
         TypeError: no such pipeline.
-        RuntimeError: at the end, if the pipeline called its network and never multiplied by the scale (guidance was
+        RuntimeError: the pipeline called its network and never multiplied by the scale, said at the end (guidance was
             off, or the network is guidance-distilled and took the number as an input).
         ValueError: a schedule per class, or a timestep that the scheduler's run does not have.
     """
