@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from .estimate import NAN, Estimate, exp, with_q_values
+from .estimate import NAN, Estimate, Estimates, with_q_values
 from .resampling import Finding, pool, show
 from .results import ClassDistortion
 
@@ -41,7 +41,7 @@ def named(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
 
 
 def pooled_estimates(found: Sequence[Mapping[str, Finding]], confidence: float) -> dict[str, Any]:
-    """Means over classes of whatever the classes have."""
+    """Means over all classes of whatever the classes have."""
     return named({name: mean_finding([entry[name] for entry in found], confidence) for name in found[0]})
 
 
@@ -52,35 +52,49 @@ def mean_finding(found: Sequence[Finding], confidence: float) -> Estimate:
     are left out. The degrees of freedom are Welch's and Satterthwaite's; biases are taken off.
     """
     scale = found[0].scale
-    defined = [entry for entry in found if not math.isnan(entry.estimate)]
-    if not defined:
+    values = np.concatenate([entry.estimate.value for entry in found])
+    errors, degrees, biases = (
+        np.concatenate([np.broadcast_to(getattr(entry, name), entry.error.shape) for entry in found])
+        for name in ("error", "degrees", "bias")
+    )
+    defined = ~np.isnan(values)
+    if not defined.any():
         return Estimate(NAN)
-    values = np.array([float(entry.estimate) for entry in defined])
-    if len(defined) > 1:
-        values = values - np.array([entry.bias if math.isfinite(entry.bias) else 0.0 for entry in defined])
-    errors, degrees = (np.array([getattr(entry, name) for entry in defined]) for name in ("error", "degrees"))
-    mean = _mean(values, errors, degrees, confidence, log=scale == "ratio")
+    if defined.sum() > 1:
+        values = values - np.where(np.isfinite(biases), biases, 0.0)
+    mean = _mean(values[defined], errors[defined], degrees[defined], confidence, log=scale == "ratio")
     null = pool([entry.null for entry in found])
-    floors = [(entry.floor, entry.degrees) for entry in defined if entry.floor is not None]
-    floor = None
-    if floors:
-        quantiles = special.stdtrit([degrees for _, degrees in floors], (1 + confidence) / 2)
-        widths = np.array([entry.half_width for entry, _ in floors]) / quantiles
-        floor = _mean(np.array([float(f) for f, _ in floors]), widths, np.full(len(floors), math.inf), confidence)
-    return show(mean, null, scale, confidence, floor)
+    floor = _mean_floor([entry for entry in found if entry.floor is not None], confidence)
+    return show(mean, null, scale, confidence, floor)[0]
+
+
+def _mean_floor(found: Sequence[Finding], confidence: float) -> Estimates | None:
+    """Of the classes where value and floor are defined."""
+    centres, widths = [], []
+    for entry in found:
+        assert entry.floor is not None
+        kept = ~np.isnan(entry.estimate.value)
+        quantile = special.stdtrit(entry.degrees, (1 + confidence) / 2)
+        centres.append(entry.floor.value[kept])
+        widths.append(((entry.floor.hi - entry.floor.lo) / 2 / quantile)[kept])
+    if not sum(map(len, centres)):
+        return None
+    return _mean(np.concatenate(centres), np.concatenate(widths), np.inf, confidence)
 
 
 def _mean(
-    values: np.ndarray, errors: np.ndarray, degrees: np.ndarray, confidence: float, *, log: bool = False
-) -> Estimate:
-    mean = float(values.mean())
+    values: np.ndarray, errors: np.ndarray, degrees: np.ndarray | float, confidence: float, *, log: bool = False
+) -> Estimates:
+    mean = values.mean()
     variances = np.square(values * errors if log else errors) / len(values) ** 2
-    total = float(variances.sum())
-    freedom = total**2 / max(float((variances**2 / degrees).sum()), 1e-300) if total > 0 else math.inf
+    total = variances.sum()
+    freedom = total**2 / max((variances**2 / degrees).sum(), 1e-300) if total > 0 else math.inf
     if not log:
-        return Estimate.student(mean, math.sqrt(total), freedom, confidence)
-    relative = math.sqrt(total) / mean if mean > 0 else NAN
-    return Estimate.student(math.log(mean) if mean > 0 else NAN, relative, freedom, confidence).map(exp)
+        return Estimates.student(np.array([mean]), np.array([math.sqrt(total)]), freedom, confidence)
+    if not mean > 0:
+        return Estimates.undefined(1)
+    logarithm = np.array([math.log(mean)])
+    return Estimates.student(logarithm, np.array([math.sqrt(total) / mean]), freedom, confidence).map(np.exp)
 
 
 def bootstrap_classes(

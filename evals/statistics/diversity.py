@@ -24,7 +24,7 @@ import math
 import numpy as np
 from scipy import special
 
-from .estimate import NAN, Estimate
+from .estimate import NAN, Estimates
 from .gram import double_centre, participation, squared_distances
 from .resampling import Finding, Null, Splits
 
@@ -41,7 +41,7 @@ MATCHED = (
     "participation_ratio",
 )
 
-_CHUNK = 1 << 21  # inner products handled in one go: 16 MB
+_CHUNK = 1 << 18  # inner products handled in one go: 2 MB
 
 
 def vendi(gram: np.ndarray) -> np.ndarray:
@@ -111,60 +111,64 @@ def _radii(distances: np.ndarray, neighbours: int) -> np.ndarray:
 
 
 def matched_findings(
-    gram: np.ndarray, splits: Splits, *, halves: int, permutations: int, neighbours: int
+    grams: np.ndarray, splits: Splits, *, halves: int, permutations: int, neighbours: int
 ) -> tuple[dict[str, Finding], int]:
-    """The statistics of :data:`MATCHED` of one class, and the number of samples on either side.
+    """The statistics of :data:`MATCHED` of K classes, and the number of samples on either side.
 
     Args:
-        gram: (N, N) inner products about the global mean, generated samples first.
-        splits: split halves of the real samples, :class:`Splits`.
+        grams: (K, N, N) inner products about the global mean, generated samples first.
+        splits: every split of the samples, :class:`Splits`.
         halves: how many random halves; at least 3.
         permutations: how many permutations of all samples give the p-values; 0 for none. Each costs O(N^3).
         neighbours: k of recall, coverage, precision and density.
     """
-    n_fake, n_real, generator = splits.n_fake, splits.n_real, splits.generator
+    n_fake, n_real, count = splits.n_fake, splits.n_real, len(grams)
     size = min(n_real, n_fake) // 2
     if size < 2:
-        return {name: Finding(Estimate(NAN)) for name in MATCHED}, size
-    generated = np.stack([generator.permutation(n_fake)[:size] for _ in range(halves)])
-    real = n_fake + np.stack([generator.permutation(n_real)[: 2 * size] for _ in range(halves)])
-    reference, other = real[:, :size], real[:, size:]
-    orders = np.concatenate([np.hstack([generated, reference]), np.hstack([other, reference])])
-    values, floors = np.split(_statistics(gram, orders, size, neighbours), 2)
-    centre, floor_centre = values.mean(axis=0), floors.mean(axis=0)
+        return {name: Finding.undefined(count) for name in MATCHED}, size
+    orders, permuted_orders = [], []
+    everyone = np.arange(n_fake + n_real)
+    for generator in splits.generators:
+        generated = np.stack([generator.permutation(n_fake)[:size] for _ in range(halves)])
+        real = n_fake + np.stack([generator.permutation(n_real)[: 2 * size] for _ in range(halves)])
+        reference, other = real[:, :size], real[:, size:]
+        orders.append(np.concatenate([np.hstack([generated, reference]), np.hstack([other, reference])]))
+        if permutations:
+            drawn = generator.permuted(np.tile(everyone, (permutations, 1)), axis=1)
+            permuted_orders.append(np.concatenate([everyone[None], drawn]))
+    values, floors = np.split(_statistics(grams, np.stack(orders), size, neighbours), 2, axis=1)
+    centre, floor_centre = values.mean(axis=1), floors.mean(axis=1)
     corrected = MATCHED.index("participation_ratio")  # needs no matching: all samples can be used
-    centre[corrected] = participation(gram[:n_fake, :n_fake]) / participation(gram[n_fake:, n_fake:])
-    errors, spread = (draws.std(axis=0, ddof=1) * math.sqrt(1 + 1 / halves) for draws in (values, floors))
-    observed = permuted = None
-    if permutations:
-        everyone = np.arange(len(gram))
-        observed = _statistics(gram, everyone[None], n_fake, neighbours)[0]
-        permuted = _statistics(
-            gram, generator.permuted(np.tile(everyone, (permutations, 1)), axis=1), n_fake, neighbours
-        )
+    centre[:, corrected] = participation(grams[:, :n_fake, :n_fake]) / participation(grams[:, n_fake:, n_fake:])
+    errors, spread = (draws.std(axis=1, ddof=1) * math.sqrt(1 + 1 / halves) for draws in (values, floors))
+    permuted = _statistics(grams, np.stack(permuted_orders), n_fake, neighbours) if permutations else None
     found = {}
     for j, name in enumerate(MATCHED):
-        null = None if observed is None or permuted is None else Null(float(observed[j]), permuted[:, j])
-        floor = Estimate.student(float(floor_centre[j]), float(spread[j]), halves - 1, splits.confidence)
-        value = Estimate.student(float(centre[j]), float(errors[j]), halves - 1, splits.confidence)
-        found[name] = Finding(value, float(errors[j]), null, halves - 1, floor=floor)
+        null = None if permuted is None else Null(permuted[:, 0, j], permuted[:, 1:, j])
+        floor = Estimates.student(floor_centre[:, j], spread[:, j], halves - 1, splits.confidence)
+        value = Estimates.student(centre[:, j], errors[:, j], halves - 1, splits.confidence)
+        found[name] = Finding(value, errors[:, j], null, halves - 1, floor=floor)
     return found, size
 
 
-def _statistics(gram: np.ndarray, orders: np.ndarray, n_first: int, neighbours: int) -> np.ndarray:
-    """(B, 8) statistics of B pairs of groups, in the order of :data:`MATCHED`.
+def _statistics(grams: np.ndarray, orders: np.ndarray, n_first: int, neighbours: int) -> np.ndarray:
+    """(K, B, 8) statistics of B pairs of groups of each class, in the order of :data:`MATCHED`.
 
     Args:
-        gram: inner products of all samples.
-        orders: (B, n) samples of either group, the first group's first.
+        grams: (K, N, N) inner products of all samples.
+        orders: (K, B, n) samples of either group, the first group's first.
         n_first: size of the first group, which plays the generated one.
         neighbours: k of recall, coverage, precision and density.
     """
-    at_once = max(1, _CHUNK // orders.shape[1] ** 2)
-    parts = [orders[start : start + at_once] for start in range(0, len(orders), at_once)]
-    return np.concatenate(
-        [_batch_statistics(gram[part[:, :, None], part[:, None, :]], n_first, neighbours) for part in parts]
-    )
+    count, draws, size = orders.shape
+    which, rows = np.repeat(np.arange(count), draws), orders.reshape(-1, size)
+    step = max(1, _CHUNK // size**2)
+    parts = []
+    for start in range(0, len(rows), step):
+        some, classes = rows[start : start + step], which[start : start + step]
+        blocks = grams[classes[:, None, None], some[:, :, None], some[:, None, :]]
+        parts.append(_batch_statistics(blocks, n_first, neighbours))
+    return np.concatenate(parts).reshape(count, draws, -1)
 
 
 def _batch_statistics(gram: np.ndarray, n_first: int, neighbours: int) -> np.ndarray:

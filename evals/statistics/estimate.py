@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special, stats
 
-__all__ = ["Estimate", "exp", "variance_degrees", "with_q_values"]
+__all__ = ["Estimate", "Estimates", "exp", "variance_degrees", "with_q_values"]
 
 NAN = float("nan")
 
@@ -116,6 +116,45 @@ class Estimate(float):
         }
 
 
+class Estimates(NamedTuple):
+    """One statistic of K classes with its intervals: three (K,) arrays."""
+
+    value: np.ndarray
+    lo: np.ndarray
+    hi: np.ndarray
+
+    @classmethod
+    def student(cls, value: np.ndarray, error: np.ndarray, degrees: np.ndarray | float, confidence: float) -> Estimates:
+        """Values with Student's intervals from their standard errors; ``degrees`` may be infinite (normal)."""
+        half = special.stdtrit(np.minimum(degrees, 1e9), (1 + confidence) / 2) * error
+        return cls(value, value - half, value + half)
+
+    @classmethod
+    def without_skewness(
+        cls, value: np.ndarray, error: np.ndarray, skewness: np.ndarray, degrees: float, confidence: float
+    ) -> Estimates:
+        """Student's interval of Hall's transformation, for a mean of few samples of a skewed law.
+
+        With T the error of the value over its standard error, and l the skewness of the value itself,
+        ``T + l T^2 / 3 + l^2 T^3 / 27 + l / 6`` is free of skewness to first order, and can be inverted (Hall, Journal
+        of the Royal Statistical Society B 54, 1992).
+        """
+        third = np.where(np.abs(skewness) > 1e-6, skewness, 1e-6) / 3
+        quantile = special.stdtrit(degrees, (1 + confidence) / 2)
+        ends = [(np.cbrt(1 + 3 * third * (y - third / 2)) - 1) / third for y in (quantile, -quantile)]
+        return cls(value, value - ends[0] * error, value - ends[1] * error)
+
+    @classmethod
+    def undefined(cls, count: int) -> Estimates:
+        """Of so many classes."""
+        return cls(*np.full((3, count), NAN))
+
+    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> Estimates:
+        """An increasing function of them; infinite where that overflows."""
+        with np.errstate(over="ignore"):
+            return Estimates(*(function(part) for part in self))
+
+
 def with_q_values(estimates: Sequence[Estimate]) -> list[Estimate]:
     """The same estimates with ``q_value``: Benjamini and Hochberg (1995) over those that have a p-value."""
     p_values = np.array([e.p_value for e in estimates])
@@ -129,14 +168,17 @@ def with_q_values(estimates: Sequence[Estimate]) -> list[Estimate]:
     ]
 
 
-def variance_degrees(effects: np.ndarray) -> np.ndarray:
-    """Degrees of freedom of the variance of n values (n, ...) as their kurtosis leaves them: n - 1 or fewer.
+def variance_degrees(effects: np.ndarray, *, axis: int = 0) -> np.ndarray:
+    """Degrees of freedom of the variance of n values as their kurtosis leaves them: n - 1 or fewer.
 
     A sample variance varies by ``s^4 (k - (n - 3) / (n - 1)) / n``, and ``s^2 chi^2_v / v`` by ``2 s^4 / v``.
+
+    Args:
+        effects: the values, n of them along ``axis``.
     """
-    n = len(effects)
-    centred = effects - effects.mean(axis=0)
-    second = np.square(centred).mean(axis=0)
+    n = effects.shape[axis]
+    squares = np.square(effects - effects.mean(axis=axis, keepdims=True))
+    second = squares.mean(axis=axis)
     with np.errstate(divide="ignore", invalid="ignore"):
-        kurtosis = np.where(second > 0, np.square(np.square(centred)).mean(axis=0) / second**2, 3.0)
+        kurtosis = np.where(second > 0, np.square(squares).mean(axis=axis) / second**2, 3.0)
     return np.minimum(2 * n / np.maximum(kurtosis - (n - 3) / (n - 1), 1e-3), n - 1)

@@ -1,11 +1,15 @@
 """One Gram matrix per class serves its statistics and all their resamples.
 
-Notation: ``G = Z Z^T`` over the n_a + n_b samples of two groups. A split is a 0/1 row over the samples: 1 for group a
-(generated), 0 for group b (real). Sums over a group of inner products are all that means and traces need, so B splits
-are one product ``A G`` of a (B, N) with an (N, N) matrix, and the observed split and every permuted one go through one
-function. Leaving out products of a sample with itself gives the unbiased squares
+Notation: ``G = Z Z^T`` over the n_a + n_b samples of two groups; K classes with the same numbers of samples are worked
+on together, along the first axis. A split is a 0/1 row over the samples: 1 for group a (generated), 0 for group b
+(real). Sums over a group of inner products are all that means and traces need, and the observed split and every
+permuted one go through one function. Leaving out products of a sample with itself gives the unbiased squares
 
     |mean_a|^2 = sum_{i != j in a} G_ij / n_a (n_a - 1)          tr S_a = mean_a G_ii - |mean_a|^2.
+
+The sum over pairs within a group is made sample by sample, for the splits that have it in the smaller group: a quarter
+of the work of the product of all splits with G where the groups are alike, and next to nothing for a few generated
+samples among many real ones.
 
 Any kernel may stand for the inner product: ``|mean_a - mean_b|^2`` is then its squared maximum mean discrepancy.
 
@@ -15,7 +19,8 @@ Unbiased ``(tr S)^2`` and ``tr S^2``: Himeno and Yamada, Journal of Multivariate
 from __future__ import annotations
 
 import dataclasses
-import math
+import itertools
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +46,7 @@ Anchor = tuple[float, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class SplitMeans:
-    """Means and traces of B splits of one class's samples into a (generated) and b (real); each array is (B,).
+    """Means and traces of B splits of K classes' samples into a (generated) and b (real); each array is (K, B).
 
     Attributes:
         aa, bb: unbiased ``|mean_a|^2`` and ``|mean_b|^2``; ``ab``: ``<mean_a, mean_b>``, origin at the Gram matrix's.
@@ -64,101 +69,114 @@ class SplitMeans:
         """Unbiased ``|mean_a - mean_b|^2``; negative values are chance."""
         return self.aa - 2 * self.ab + self.bb
 
-    def __getitem__(self, rows: slice) -> SplitMeans:
-        """Some of the splits."""
-        return SplitMeans(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+    def __getitem__(self, index: Any) -> SplitMeans:
+        """Some of the splits, or one: ``means[:, 0]``."""
+        return SplitMeans(*(getattr(self, field.name)[index] for field in dataclasses.fields(self)))
 
 
-def split_means(gram: np.ndarray, members: np.ndarray, *, anchor: Anchor | None = None) -> SplitMeans:
+def split_means(grams: np.ndarray, members: np.ndarray, *, anchor: Anchor | None = None) -> SplitMeans:
     """Means and traces of many splits of the same samples.
 
     Args:
-        gram: (N, N) inner products.
-        members: (B, N) of 0.0 and 1.0; every row has at least two of each.
-        anchor: ``(w, <z_i, v>)`` of a fixed vector v: asks for products with ``u = (1 - w) mean_b + w v`` too.
+        grams: (K, N, N) inner products.
+        members: (B, N) of 0.0 and 1.0; every row has the same number of ones, at least two and at most N - 2.
+        anchor: ``(w, <z_i, v>)`` of a fixed vector v, (K, N): asks for products with ``u = (1 - w) mean_b + w v`` too.
     """
-    at_once = max(1, _CHUNK // len(gram))
-    parts = [_split_means(gram, members[i : i + at_once], anchor) for i in range(0, max(len(members), 1), at_once)]
-    if len(parts) == 1:
-        return parts[0]
-    names = [field.name for field in dataclasses.fields(SplitMeans)]
-    return SplitMeans(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
-
-
-def _split_means(gram: np.ndarray, members: np.ndarray, anchor: Anchor | None) -> SplitMeans:
-    norms, sums = np.diagonal(gram), gram.sum(axis=0)
-    products = members @ np.column_stack([gram, norms, sums, np.ones(len(gram))])  # one pass over the splits
-    to_a, (norms_a, with_all, n_a) = products[:, :-3], products[:, -3:].T  # to_a: each sample with the sum over a
-    n_b = len(gram) - n_a
-    norms_b = norms.sum() - norms_a
-    inside_a = np.einsum("bn,bn->b", to_a, members)
-    across = with_all - inside_a
-    inside_b = sums.sum() - 2 * across - inside_a
-    aa, bb = (inside_a - norms_a) / (n_a * (n_a - 1)), (inside_b - norms_b) / (n_b * (n_b - 1))
-    ab, nothing = across / (n_a * n_b), np.full(len(members), NAN)
-    means = SplitMeans(aa, ab, bb, norms_a / n_a - aa, norms_b / n_b - bb, nothing, nothing, nothing)
-    return means if anchor is None else _with_anchor(means, sums - to_a, members, anchor)
-
-
-def _with_anchor(means: SplitMeans, to_b: np.ndarray, members: np.ndarray, anchor: Anchor) -> SplitMeans:
-    """``to_b``: (B, N) inner product of each sample with the sum over b; worked on in place, these arrays are big."""
-    weight, to_anchor = anchor
-    n_a = members.sum(axis=1)
+    norms, sums = np.diagonal(grams, axis1=1, axis2=2), grams.sum(axis=1)
+    n_a = int(members[0].sum())
     n_b = members.shape[1] - n_a
-    total = members @ to_anchor
-    in_a, in_b = total / n_a, (to_anchor.sum() - total) / n_b
-    component = np.multiply(to_b, ((1 - weight) / n_b)[:, None], out=to_b)
-    component += weight * to_anchor
-    first, both = np.einsum("bn,bn->b", component, members), component.sum(axis=1)
-    squares = np.square(component, out=component)
-    second, both_second = np.einsum("bn,bn->b", squares, members), squares.sum(axis=1)
-    rest, rest_second = both - first, both_second - second
-    error = np.zeros(len(members))
-    for sums, sums_of_squares, n in ((first, second, n_a), (rest, rest_second, n_b)):
-        error += np.maximum(sums_of_squares - sums * sums / n, 0.0) / ((n - 1) * n)
-    along = (1 - weight) * (means.ab - means.bb) + weight * (in_a - in_b)
+    norms_a = norms @ members.T
+    norms_b = norms.sum(axis=1, keepdims=True) - norms_a
+    all_pairs = (sums - norms).sum(axis=1, keepdims=True)
+    from_a = (sums - norms) @ members.T  # pairs that begin in a
+    if n_a <= n_b:
+        within_a = _pairs_within(grams, members)
+        across = from_a - within_a
+        within_b = all_pairs - 2 * across - within_a
+    else:
+        within_b = _pairs_within(grams, 1 - members)
+        across = all_pairs - from_a - within_b
+        within_a = from_a - across
+    aa, bb = within_a / (n_a * (n_a - 1)), within_b / (n_b * (n_b - 1))
+    ab, nothing = across / (n_a * n_b), np.full(aa.shape, NAN)
+    means = SplitMeans(aa, ab, bb, norms_a / n_a - aa, norms_b / n_b - bb, nothing, nothing, nothing)
+    return means if anchor is None else _with_anchor(means, grams, members, anchor)
+
+
+def _pairs_within(grams: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """(K, B) sums of the products of different samples of a group."""
+    totals = np.zeros((len(members), len(grams)))
+    for i, column in enumerate(members.T):
+        splits = np.flatnonzero(column)  # those that have sample i in the group
+        totals[splits] += members[splits, i + 1 :] @ grams[:, i, i + 1 :].T
+    return 2 * totals.T
+
+
+def _with_anchor(means: SplitMeans, grams: np.ndarray, members: np.ndarray, anchor: Anchor) -> SplitMeans:
+    """The part along u. The components ``<z_i, u>`` of all samples in all splits are big: some splits at a time."""
+    weight, to_anchor = anchor
+    n_a = int(members[0].sum())
+    n_b = members.shape[1] - n_a
+    keep, sums = (1 - weight) / n_b, grams.sum(axis=1)
+    in_a, in_all = to_anchor @ members.T, to_anchor.sum(axis=1, keepdims=True)
+    in_b = in_all - in_a
+    # <z_i, u> = keep * <z_i, sum over b> + weight * to_anchor, summed over a, and over all samples
+    first_a = keep * n_a * n_b * means.ab + weight * in_a
+    first = keep * (sums.sum(axis=1, keepdims=True) - sums @ members.T) + weight * in_all
+    second_a, second = np.empty(means.ab.shape), np.empty(means.ab.shape)
+    step = max(1, _CHUNK // members.shape[1])
+    for k, start in itertools.product(range(len(grams)), range(0, len(members), step)):
+        some = slice(start, start + step)
+        components = members[some] @ (-keep * grams[k])
+        components += keep * sums[k] + weight * to_anchor[k]
+        squares = np.square(components, out=components)
+        second_a[k, some], second[k, some] = np.einsum("bn,bn->b", squares, members[some]), squares.sum(axis=1)
+    error = np.zeros(means.ab.shape)
+    for total, total_squares, n in ((first_a, second_a, n_a), (first - first_a, second - second_a, n_b)):
+        error += np.maximum(total_squares - total * total / n, 0.0) / ((n - 1) * n)
+    along = (1 - weight) * (means.ab - means.bb) + weight * (in_a / n_a - in_b / n_b)
     # |v|^2 is left out: v is the same for all splits, and in use it is the observed mean_b, already in in_b
-    length = (1 - weight) ** 2 * means.bb + (1 - (1 - weight) ** 2) * in_b
+    length = (1 - weight) ** 2 * means.bb + (1 - (1 - weight) ** 2) * in_b / n_b
     return dataclasses.replace(means, along=along, along_error=np.sqrt(error), length=length)
 
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """One Gram matrix under every split of a class.
+    """The Gram matrices of K classes under every split.
 
     Attributes:
-        observed, permuted, parts: the value itself, under permutations, and between parts of the real samples; None
-            without resamples.
-        real_squares: unbiased ``tr S^2`` of the real samples; nan below four.
-        noise_squares: ``tr V^2``, V the covariance of the difference of the means; nan below four on a side.
+        observed, permuted, parts: the value itself (K,), under permutations (K, B), and between parts of the real
+            samples (K, B); the latter two None without resamples.
+        real_squares: (K,) unbiased ``tr S^2`` of the real samples; nan below four.
+        noise_squares: (K,) ``tr V^2``, V the covariance of the difference of the means; nan below four on a side.
     """
 
     observed: SplitMeans
     permuted: SplitMeans | None
     parts: SplitMeans | None
-    real_squares: float
-    noise_squares: float
+    real_squares: np.ndarray
+    noise_squares: np.ndarray
 
 
-def draw(gram: np.ndarray, splits: Splits, *, anchor: Anchor | None = None) -> Draws:
+def draw(grams: np.ndarray, splits: Splits, *, anchor: Anchor | None = None) -> Draws:
     """:func:`split_means` for the observed split and all resamples."""
-    means = split_means(gram, splits.labellings, anchor=anchor)
-    real = slice(splits.n_fake, None)
-    on_parts = None if anchor is None else (0.0, anchor[1][real])
-    parts = split_means(gram[real, real], splits.parts, anchor=on_parts) if len(splits.parts) else None
+    means = split_means(grams, splits.labellings, anchor=anchor)
     n_fake, n_real = splits.n_fake, splits.n_real
-    cross = np.square(double_centre(gram[:n_fake, real])).sum() / ((n_fake - 1) * (n_real - 1))
-    fake_squares, real_squares = trace_of_squares(gram[:n_fake, :n_fake]), trace_of_squares(gram[real, real])
-    noise = fake_squares / n_fake**2 + real_squares / n_real**2 + 2 * float(cross) / (n_fake * n_real)
-    permuted = means[1:] if len(splits.members) else None
-    return Draws(means[:1], permuted, parts, real_squares, noise if math.isnan(noise) else max(noise, 0.0))
+    real = grams[:, n_fake:, n_fake:]
+    on_parts = None if anchor is None else (0.0, anchor[1][:, n_fake:])
+    parts = split_means(real, splits.parts, anchor=on_parts) if len(splits.parts) else None
+    cross = np.square(double_centre(grams[:, :n_fake, n_fake:])).sum(axis=(1, 2)) / ((n_fake - 1) * (n_real - 1))
+    fake_squares, real_squares = trace_of_squares(grams[:, :n_fake, :n_fake]), trace_of_squares(real)
+    noise = fake_squares / n_fake**2 + real_squares / n_real**2 + 2 * cross / (n_fake * n_real)
+    permuted = means[:, 1:] if len(splits.members) else None
+    return Draws(means[:, 0], permuted, parts, real_squares, np.maximum(noise, 0.0))
 
 
 def squared_residuals(gram: np.ndarray) -> np.ndarray:
-    """(n,) squared distances of n samples to their mean, times n / (n - 1): their mean is the unbiased trace."""
-    n = len(gram)
-    to_mean = gram.mean(axis=1)
-    squares = np.diagonal(gram) - 2 * to_mean + to_mean.mean()
+    """(..., n) squared distances of n samples to their mean, times n / (n - 1): their mean is the unbiased trace."""
+    n = gram.shape[-1]
+    to_mean = gram.mean(axis=-1)
+    squares = np.diagonal(gram, axis1=-2, axis2=-1) - 2 * to_mean + to_mean.mean(axis=-1, keepdims=True)
     return np.maximum(squares, 0.0) * (n / (n - 1))
 
 
@@ -177,9 +195,9 @@ def participation(gram: np.ndarray) -> np.ndarray:
         return np.where((squares > 0) & (squared > 0), squared / squares, NAN)
 
 
-def trace_of_squares(gram: np.ndarray) -> float:
-    """Unbiased ``tr S^2`` from the (n, n) Gram matrix of n >= 4 samples about any origin; nan below 4."""
-    return float(_trace_moments(gram)[1])
+def trace_of_squares(gram: np.ndarray) -> np.ndarray:
+    """Unbiased ``tr S^2`` from the (..., n, n) Gram matrix of n >= 4 samples about any origin; nan below 4."""
+    return _trace_moments(gram)[1]
 
 
 def _trace_moments(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

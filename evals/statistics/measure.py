@@ -10,6 +10,7 @@ The headline definitions follow Ventura et al., *Emergence of Distortions in Hig
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +25,17 @@ from .averages import bootstrap_classes, control_false_discoveries, pooled_estim
 from .estimate import Estimate
 from .frechet import frechet_distance
 from .inputs import Array, Checked, Judged, check_inputs, check_options
-from .one_class import ClassSamples, Options, class_findings
+from .memorisation import nearest_distances
 from .resampling import Finding, Resampling
 from .results import SCHEMA, ClassDistortion, DistortionReport, PooledDistortion
 from .separability import nearest_neighbour_accuracy, proportion, scatter_ratio
+from .stack import Options, Stack, stack_findings
 from .subspace import held_out_bases
 
 __all__ = ["SCHEMA", "ClassDistortion", "DistortionReport", "PooledDistortion", "measure"]
+
+_CLASSES_AT_ONCE = 32  # more would not be faster
+_PRODUCTS_AT_ONCE = 1 << 22  # in the Gram matrices of as many: 32 MB, and some ten arrays of that size
 
 
 def measure(
@@ -104,27 +109,32 @@ def measure(
 
 
 def _report(data: Checked, basis: Array | None, settings: dict[str, Any]) -> DistortionReport:
-    """Each class by itself, several at once, then their averages and what is measured of all samples together."""
+    """The classes, then their averages and what is measured of all samples together."""
     confidence, resamples, seed, subspace = (settings[key] for key in ("confidence", "resamples", "seed", "subspace"))
     means = _class_means(data.real, data.real_rows), _class_means(data.fake, data.fake_rows)
     separability_real, noise = scatter_ratio(data.real, data.real_rows, means[0], confidence=confidence)
     separability, _ = scatter_ratio(data.fake, data.fake_rows, means[1], confidence=confidence)
     bases = _bases(basis, subspace, data.real, data.real_rows, means[0], seed)
     *generators, last = np.random.default_rng(seed).spawn(len(data.classes) + 1)
-    samples = _Classes(data, means[0], noise, bases)
+    samples = _Samples(data, means[0], noise, bases)
     pools: dict[tuple[int, int], np.ndarray] = {}
     options = Options(subspace, settings["splits"], settings["shape_resamples"], settings["neighbours"])
 
-    def one(k: int) -> tuple[ClassDistortion, dict[str, Finding]]:
-        return class_findings(samples[k], Resampling(confidence, resamples, generators[k], seed, pools), options)
+    def measured(stack: list[int]) -> tuple[list[ClassDistortion], dict[str, Finding]]:
+        own = [generators[k] for k in stack]
+        return stack_findings(samples.stack(stack), Resampling(confidence, resamples, own, seed, pools), options)
 
+    stacks = _stacks(data)
     with _one_blas_thread(), ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        found = list(threads.map(one, range(len(data.classes))))
-    records = control_false_discoveries([record for record, _ in found])
+        results = list(threads.map(measured, stacks))
+    by_class = dict(zip(itertools.chain(*stacks), itertools.chain(*(entry for entry, _ in results)), strict=True))
+    records = control_false_discoveries([by_class[k] for k in range(len(by_class))])
+    averages = pooled_estimates([findings for _, findings in results], confidence)
+    del results  # its resamples take more memory than all else
     extras = _together(data, last, settings)
     pooled = PooledDistortion(
         n_classes=len(records),
-        **pooled_estimates([findings for _, findings in found], confidence),
+        **averages,
         trace_ratio_classes=bootstrap_classes([r.trace_ratio for r in records], confidence, last),
         **_counts(records, settings),
         separability=Estimate(separability, separability.interval, floor=separability_real),
@@ -143,8 +153,20 @@ def _one_blas_thread() -> AbstractContextManager[Any]:
     return threadpool_limits(1, "blas")
 
 
-class _Classes:
-    """The samples of each class about the global mean, made when asked for."""
+def _stacks(data: Checked) -> list[list[int]]:
+    """Classes with the same numbers of samples, as many at once as their Gram matrices leave room for."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for k, (_, _, in_real, in_fake) in enumerate(data.classes):
+        by_size.setdefault((len(in_fake), len(in_real)), []).append(k)
+    stacks = []
+    for sizes, classes in by_size.items():
+        step = min(max(1, _PRODUCTS_AT_ONCE // sum(sizes) ** 2), _CLASSES_AT_ONCE)
+        stacks += [classes[start : start + step] for start in range(0, len(classes), step)]
+    return stacks
+
+
+class _Samples:
+    """The samples of the classes about the global mean, in the form that statistics need, made when asked for."""
 
     def __init__(self, data: Checked, real_means: np.ndarray, noise: np.ndarray, bases: list[np.ndarray]) -> None:
         self.data, self.bases = data, bases
@@ -156,30 +178,44 @@ class _Classes:
         self.others_noise = float(self.weights**2 @ noise)
         _check_spread(data.classes, noise, np.square(real_means - self.origin).sum(axis=1))
 
-    def __getitem__(self, k: int) -> ClassSamples:
+    def stack(self, classes: Sequence[int]) -> Stack:
+        """What is measured of classes with the same numbers of samples, by their places."""
         data = self.data
-        label, name, in_real, in_fake = data.classes[k]
-        correct = confidence = None
+        labels, names, in_real, in_fake = zip(*(data.classes[k] for k in classes), strict=True)
+        count, n_fake, n = len(classes), len(in_fake[0]), len(in_fake[0]) + len(in_real[0])
+        grams, to_origin = np.empty((count, n, n)), np.empty((count, n))
+        scores = np.empty((count, n, self.bases[0].shape[1])) if self.bases else None
+        nearest = None if data.training is None else np.empty((count, n))
+        samples = np.empty((n, data.real.shape[1]))  # of one class at a time: they stay in the processor's cache
+        for j, k in enumerate(classes):
+            np.subtract(data.fake[in_fake[j]], self.origin, out=samples[:n_fake])
+            np.subtract(data.real[in_real[j]], self.origin, out=samples[n_fake:])
+            np.matmul(samples, samples.T, out=grams[j])
+            np.matmul(samples, self.origin, out=to_origin[j])
+            if scores is not None:
+                np.matmul(samples, self.bases[k], out=scores[j])
+            if nearest is not None and data.training is not None:
+                nearest[j] = nearest_distances(samples, data.training[data.training_rows[k]] - self.origin)
+        correct = confidences = None
         if data.judged_fake is not None:
-            kept = np.ones(len(in_real), dtype=bool) if data.judged_real is None else data.judged_real[0][in_real]
-            correct = np.concatenate([data.judged_fake[0][in_fake], kept])
-            given = data.judged_fake[1]
-            confidence = None if given is None else float(given[in_fake].mean())
-        samples = np.empty((len(in_fake) + len(in_real), data.real.shape[1]))
-        np.subtract(data.fake[in_fake], self.origin, out=samples[: len(in_fake)])
-        np.subtract(data.real[in_real], self.origin, out=samples[len(in_fake) :])
-        return ClassSamples(
-            label=label,
-            name=name,
-            samples=samples,
-            n_fake=len(in_fake),
-            weight=float(self.weights[k]),
+            right, given = data.judged_fake
+            kept = np.ones(len(data.real), dtype=bool) if data.judged_real is None else data.judged_real[0]
+            correct = np.hstack([right[np.stack(in_fake)], kept[np.stack(in_real)]])
+            confidences = [None if given is None else float(given[rows].mean()) for rows in in_fake]
+        return Stack(
+            labels=labels,
+            names=names,
+            n_fake=n_fake,
+            width=samples.shape[1],
+            grams=grams,
+            to_origin=to_origin,
+            origin_squared=float(self.origin @ self.origin),
+            weight=float(self.weights[classes[0]]),
             others_noise=self.others_noise,
-            origin=self.origin,
-            basis=self.bases[k] if self.bases else None,
+            scores=scores,
+            nearest=nearest,
             correct=correct,
-            confidence=confidence,
-            training=None if data.training is None else data.training[data.training_rows[k]] - self.origin,
+            confidences=confidences,
         )
 
 

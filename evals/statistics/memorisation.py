@@ -11,23 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .resampling import Finding, Splits
-from .spread import ratio_findings
-
-__all__ = ["memorisation_finding", "nearest_distances"]
+__all__ = ["nearest_distances"]
 
 _DISTANCES_AT_ONCE = 1 << 22  # 32 MB
-
-
-def memorisation_finding(samples: np.ndarray, training: np.ndarray, splits: Splits) -> Finding:
-    """Ratio of mean nearest distances.
-
-    Args:
-        samples: (N, d), generated samples first, then held-out real ones.
-        training: (T, d) training samples of the class, about the same origin.
-        splits: split halves of the real samples, :class:`Splits`.
-    """
-    return ratio_findings(nearest_distances(samples, training)[:, None], splits)[0]
 
 
 def nearest_distances(queries: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -134,25 +134,33 @@ def nearest_neighbour_accuracy(
     classes = torch.empty(len(real), dtype=torch.int64)
     for k, rows in enumerate(real_rows):
         classes[torch.from_numpy(rows)] = k
-    # float32 about a common centre: ranks of neighbours need no more
-    centre = real.mean(axis=0, dtype=np.float64).astype(real.dtype)
-    reference = torch.from_numpy(real - centre).float()
-    points = torch.from_numpy(queries[index] - centre).float()
-    norms = reference.square().sum(dim=1)
-    same = queries is real
-    k = min(neighbours, len(real) - same)
-    hits = 0
-    step = max(1, _DISTANCES_AT_ONCE // len(real))
-    for start in range(0, len(points), step):
-        block = slice(start, start + step)
-        distances = norms - 2 * points[block] @ reference.T
-        if same:
-            themselves = torch.from_numpy(index[block])
-            distances[torch.arange(len(themselves)), themselves] = torch.inf
-        nearest = classes[distances.topk(k, dim=1, largest=False).indices]
-        # votes; the earlier neighbour weighs slightly more, which only decides ties
-        weights = 1 - torch.arange(k, dtype=torch.float64) / (2 * k**2)
-        votes = torch.zeros(len(nearest), len(chosen), dtype=torch.float64)
-        votes.scatter_add_(1, nearest, weights.expand(len(nearest), k))
-        hits += int((votes.argmax(dim=1) == own[block]).sum())
+    k = min(neighbours, len(real) - (queries is real))
+    nearest = classes[_nearest(queries[index], real, k, index if queries is real else None)]
+    # votes; the earlier neighbour weighs slightly more, which only decides ties
+    weights = 1 - torch.arange(k, dtype=torch.float64) / (2 * k**2)
+    votes = torch.zeros(len(index), len(chosen), dtype=torch.float64)
+    votes.scatter_add_(1, nearest, weights.expand(len(nearest), k))
+    hits = int((votes.argmax(dim=1) == own).sum())
     return proportion(hits, len(index), confidence=confidence)
+
+
+def _nearest(queries: np.ndarray, real: np.ndarray, k: int, themselves: np.ndarray | None) -> torch.Tensor:
+    """(n, k) rows of ``real`` nearest to each query, the nearest first; never the row that a query itself is.
+
+    In float32 about a common centre: ranks of neighbours need no more.
+    """
+    centre = real.mean(axis=0, dtype=np.float64).astype(real.dtype)
+    points = torch.from_numpy(queries - centre).float()
+    lengths, found = torch.full((len(points), 0), torch.inf), torch.zeros(len(points), 0, dtype=torch.int64)
+    step = max(k, _DISTANCES_AT_ONCE // len(points))
+    for start in range(0, len(real), step):
+        block = torch.from_numpy(real[start : start + step] - centre).float()
+        distances = torch.addmm(block.square().sum(dim=1), points, block.T, alpha=-2)  # but for the query's length
+        if themselves is not None:
+            here = np.flatnonzero((themselves >= start) & (themselves < start + len(block)))
+            distances[torch.from_numpy(here), torch.from_numpy(themselves[here] - start)] = torch.inf
+        near, places = distances.topk(min(k, len(block)), dim=1, largest=False)
+        lengths, found = torch.cat([lengths, near], dim=1), torch.cat([found, start + places], dim=1)
+        lengths, order = lengths.topk(min(k, lengths.shape[1]), dim=1, largest=False)
+        found = found.gather(1, order)
+    return found

@@ -1,6 +1,6 @@
 """How honest are the intervals, floors and p-values of ``kdist.evals.measure``? Simulated coverage and false alarms.
 
-    python -m scripts.benchmarks.intervals --repeats 300        # the tables of docs/statistics.md
+    python -m scripts.benchmarks.intervals --repeats 2000       # the tables of docs/statistics.md
 
 One class in 8 dimensions (variance 1/j along direction j), its global mean three spreads of the first direction away.
 Laws: "gaussian"; "t5", multivariate t with 5 degrees of freedom; "exponential" and "lognormal" along each direction;
@@ -23,11 +23,14 @@ from kdist.evals.features.feature_set import Features
 from kdist.evals.report.paired import paired_ratio
 from kdist.evals.statistics.averages import mean_finding
 from kdist.evals.statistics.discrepancy import energy_finding
+from kdist.evals.statistics.energy import energy_distance
+from kdist.evals.statistics.estimate import Estimate
 from kdist.evals.statistics.gram import squared_distances
 from kdist.evals.statistics.moments import shift_findings
-from kdist.evals.statistics.one_class import sample_warnings
-from kdist.evals.statistics.resampling import Finding, Resampling, Splits
+from kdist.evals.statistics.pairwise import compare_pairs
+from kdist.evals.statistics.resampling import Finding, Resampling
 from kdist.evals.statistics.spread import trace_ratio_finding
+from kdist.evals.statistics.stack import sample_warnings
 
 SPREAD = np.arange(1, 9) ** -0.5
 GLOBAL_MEAN = np.eye(8)[0] * 3
@@ -37,56 +40,57 @@ CLASSES = 20
 SHIFT = 0.9 / np.sqrt((SPREAD**2).sum())  # 0.3 of the way of three
 
 
-def draw(rng: np.random.Generator, law: str, n: int) -> np.ndarray:
-    """n samples with mean 0 and, but for the outliers, covariance diag(SPREAD^2)."""
-    x = rng.normal(size=(n, 8))
+def draw(rng: np.random.Generator, law: str, *shape: int) -> np.ndarray:
+    """(*shape, 8) samples with mean 0 and, but for the outliers, covariance diag(SPREAD^2)."""
+    x = rng.normal(size=(*shape, 8))
     if law == "t5":
-        x *= np.sqrt(3 / rng.chisquare(5, size=(n, 1)))
+        x *= np.sqrt(3 / rng.chisquare(5, size=(*shape, 1)))
     elif law == "exponential":
-        x = rng.exponential(size=(n, 8)) - 1
+        x = rng.exponential(size=x.shape) - 1
     elif law == "lognormal":
         x = (np.exp(x) - np.exp(0.5)) / np.sqrt((np.e - 1) * np.e)
     elif law == "outliers":
-        x *= np.where(rng.random((n, 1)) < 0.02, 6, 1) / np.sqrt(1 + 35 * 0.02)
+        x *= np.where(rng.random((*shape, 1)) < 0.02, 6, 1) / np.sqrt(1 + 35 * 0.02)
     return x * SPREAD
 
 
-def findings(fake: np.ndarray, real: np.ndarray, splits: Splits) -> tuple[dict[str, Finding], bool]:
-    """The statistics of one class, and whether it is said to have heavy tails."""
-    z = np.concatenate([fake, real]) - GLOBAL_MEAN
-    gram = z @ z.T
-    distances = squared_distances(gram)
-    found = {"trace_ratio": trace_ratio_finding(gram, splits), "energy": energy_finding(distances, splits)}
-    warned = any("heavy tails" in note for note in sample_warnings(gram, distances, len(fake)))
-    return found | shift_findings(gram, splits), warned
+def findings(fake: np.ndarray, real: np.ndarray, resampling: Resampling) -> tuple[dict[str, Finding], int]:
+    """The statistics of K classes, (K, n, 8), and how many are said to have heavy tails."""
+    z = np.concatenate([fake, real], axis=1) - GLOBAL_MEAN
+    grams, splits = z @ z.transpose(0, 2, 1), resampling.of(fake.shape[1], real.shape[1])
+    distances = squared_distances(grams)
+    found = {"trace_ratio": trace_ratio_finding(grams, splits), "energy": energy_finding(distances, splits)}
+    warnings = sample_warnings(grams, distances, fake.shape[1])
+    warned = sum(any("heavy tails" in note for note in notes) for notes in warnings)
+    return found | shift_findings(grams, splits), warned
 
 
 def one_line(law: str, n_real: int, n_fake: int, repeats: int, permutations: int, seed: int) -> list[float]:
     """Coverage of intervals and floors, false alarms, the share warned of."""
-    rng = np.random.default_rng(seed)
-    bare, full = Resampling(0.95, 0, rng), Resampling(0.95, permutations, rng, seed)
+    rng, pools = np.random.default_rng(seed), {}
     truths = {"trace_ratio": 0.64, "overshoot": 0.3, "mean_shift": SHIFT}
-    planted, same, warned = [], [], 0
-    for _ in range(repeats):
-        fake = 0.8 * draw(rng, law, n_fake) - 0.3 * GLOBAL_MEAN
-        planted.append(findings(fake, draw(rng, law, n_real), bare.of(n_fake, n_real))[0])
-        null, heavy = findings(draw(rng, law, n_fake), draw(rng, law, n_real), full.of(n_fake, n_real))
-        same.append({name: finding.shown(0.95) for name, finding in null.items()})
+    planted: dict[str, list[Estimate]] = {name: [] for name in truths}
+    same: dict[str, list[Estimate]] = {name: [] for name in ("trace_ratio", "energy", "overshoot")}
+    pooled, warned = [], 0
+    for _ in range(repeats // CLASSES):
+        generators = rng.spawn(CLASSES)
+        fake = 0.8 * draw(rng, law, CLASSES, n_fake) - 0.3 * GLOBAL_MEAN
+        found, _ = findings(fake, draw(rng, law, CLASSES, n_real), Resampling(0.95, 0, generators))
+        pooled.append(mean_finding([found["mean_shift"]], 0.95))
+        for name, estimates in planted.items():
+            estimates += found[name].shown(0.95)
+        resampling = Resampling(0.95, permutations, generators, seed, pools)
+        found, heavy = findings(draw(rng, law, CLASSES, n_fake), draw(rng, law, CLASSES, n_real), resampling)
         warned += heavy
-    columns = [
-        np.mean([entry[name].shown(0.95).lo < truth < entry[name].shown(0.95).hi for entry in planted])
-        for name, truth in truths.items()
-    ]
-    groups = [rng.choice(repeats, CLASSES, replace=False) for _ in range(200)]
-    pooled = [mean_finding([planted[k]["mean_shift"] for k in group], 0.95) for group in groups]
+        for name, estimates in same.items():
+            estimates += found[name].shown(0.95)
+    columns = [np.mean([entry.lo < truth < entry.hi for entry in planted[name]]) for name, truth in truths.items()]
     columns.append(np.mean([mean.lo < SHIFT < mean.hi for mean in pooled]))
-    for name in ("trace_ratio", "energy", "overshoot"):
-        defined = [e[name] for e in same if e[name].floor is not None]  # overshoot may be undefined
-        columns.append(np.mean([e.floor.lo <= e <= e.floor.hi for e in defined]))
-    for name in ("trace_ratio", "energy", "overshoot"):
-        p_values = [e[name].p_value for e in same]
-        columns.append(np.mean([p <= 0.05 for p in p_values if not np.isnan(p)]))
-    return [float(value) for value in [*columns, warned / repeats]]
+    for estimates in same.values():
+        columns.append(np.mean([e.floor.lo <= e <= e.floor.hi for e in estimates if e.floor is not None]))
+    for estimates in same.values():  # overshoot may be undefined
+        columns.append(np.mean([e.p_value <= 0.05 for e in estimates if not np.isnan(e.p_value)]))
+    return [float(value) for value in [*columns, warned / (CLASSES * (repeats // CLASSES))]]
 
 
 def paired_coverage(law: str, n: int, repeats: int, seed: int) -> float:
@@ -102,23 +106,47 @@ def paired_coverage(law: str, n: int, repeats: int, seed: int) -> float:
     return hits / repeats
 
 
+def reference_coverage(law: str, n: int, repeats: int, permutations: int, seed: int) -> list[float]:
+    """Of sets held against a reference set, without real samples: intervals of distance and pairwise distance, alarms.
+
+    Pairs share 80 % of their variance through the seed. Planted: 0.8 of every length; the distance that goes with it is
+    that of 4000 samples.
+    """
+    rng, centre = np.random.default_rng(seed), np.zeros(8)
+    truth = energy_distance(draw(rng, law, 4000), 0.8 * draw(rng, law, 4000))
+    hits = np.zeros(3)
+    for _ in range(repeats):
+        shared, one, two = (draw(rng, law, n) for _ in range(3))
+        first, other = (np.sqrt(0.8) * shared + np.sqrt(0.2) * own for own in (one, two))
+        found = compare_pairs(first, 0.8 * other, centre, resamples=0, generator=rng)
+        distance, spread = found.distance.estimate(), found.log_spread.estimate()
+        null = compare_pairs(first, other, centre, resamples=permutations, generator=rng)
+        alarm = 1 + (null.swapped >= null.distance.value).sum() <= 0.05 * (permutations + 1)
+        hits += distance.lo < truth < distance.hi, spread.lo < np.log(0.8) < spread.hi, alarm
+    return [float(share) for share in hits / repeats]
+
+
 def main(
-    repeats: Annotated[int, typer.Option(min=20, help="Simulated classes per line.")] = 300,
+    repeats: Annotated[int, typer.Option(min=20, help="Simulated classes per line.")] = 2000,
     permutations: Annotated[int, typer.Option(min=19, help="Of each null.")] = 199,
     seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
 ) -> None:
     """Print the tables."""
-    headings = "law real fake trace oversh. shift pooled | trace energy oversh. | trace energy oversh. | warned paired"
+    headings = "law real fake trace oversh. shift pooled | trace energy oversh. | trace energy oversh. | warned"
     table = Table(*headings.replace("| ", "").split(), title=f"{repeats} simulated classes per line, seed {seed}")
     for law, (n_real, n_fake) in track([(law, sizes) for law in LAWS for sizes in SIZES], transient=True):
         numbers = one_line(law, n_real, n_fake, repeats, permutations, seed)
-        paired = f"{paired_coverage(law, n_real, repeats, seed):.3f}" if n_real == n_fake else ""
-        table.add_row(law, str(n_real), str(n_fake), *(f"{value:.3f}" for value in numbers), paired)
+        table.add_row(law, str(n_real), str(n_fake), *(f"{value:.3f}" for value in numbers))
+    pairs = Table(*"law pairs variance distance pairwise alarms".split(), title=f"{repeats // 4} paired sets per line")
+    for law, n in track([(law, n) for law in LAWS for n in (20, 50)], transient=True):
+        ratio = paired_coverage(law, n, repeats // 4, seed)
+        numbers = [ratio, *reference_coverage(law, n, repeats // 4, permutations, seed)]
+        pairs.add_row(law, str(n), *(f"{value:.3f}" for value in numbers))
     console = Console(width=140)
     console.print(table)
-    console.print(
-        "columns: coverage of intervals (4), of floors (3), false alarms at 5 % (3), heavy tails said, paired"
-    )
+    console.print("columns: coverage of intervals (4), of floors (3), false alarms at 5 % (3), heavy tails said")
+    console.print(pairs)
+    console.print("columns: coverage of the intervals of three ratios or distances to a reference set, its false alarms")
 
 
 if __name__ == "__main__":

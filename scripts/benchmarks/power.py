@@ -68,16 +68,16 @@ def findings(fake: np.ndarray, real: np.ndarray, resampling: Resampling) -> dict
     """The candidates for a headline, by name."""
     splits = resampling.of(len(fake), len(real))
     samples = np.concatenate([fake, real]) - real.mean(axis=0)
-    gram = samples @ samples.T
+    gram = (samples @ samples.T)[None]
     distances = squared_distances(gram)
     bell = np.exp(-distances / np.median(distances[distances > 0]))
     squares = held_out_squares(gram, len(fake), 8)
     assert squares is not None
-    main, rest = ratio_findings(squares, resampling.of(len(fake), len(squares) - len(fake)))
+    main, rest = ratio_findings(squares, resampling.of(len(fake), squares.shape[1] - len(fake)))
     return {
         "energy distance": energy_finding(distances, splits),
         "MMD, Gaussian": discrepancy(bell, draw(bell, splits), splits),
-        "KID": kid_finding(gram, np.zeros(len(samples)), 0.0, WIDTH, splits),
+        "KID": kid_finding(gram, np.zeros((1, len(samples))), 0.0, WIDTH, splits),
         "mean shift": shift_findings(gram, splits)["mean_shift"],
         "trace ratio": trace_ratio_finding(gram, splits),
         "main": main,
@@ -95,13 +95,13 @@ def main(
     table: Table | None = None
     for case, n in track(lines, transient=True):
         rng = np.random.default_rng(seed)
-        resampling = Resampling(0.95, permutations, rng, seed)
+        resampling = Resampling(0.95, permutations, [rng], seed)
         found: dict[str, int] = {}
         for _ in range(repeats):
             real, fake = (law(rng, n) for law in CASES[case])
             for name, finding in findings(fake, real, resampling).items():
                 assert finding.null is not None
-                found[name] = found.get(name, 0) + (finding.null.p_value() <= 0.05)
+                found[name] = found.get(name, 0) + (finding.null.p_values()[0] <= 0.05)
         if table is None:
             table = Table("planted", "n", *found, title=f"{repeats} classes per line, seed {seed}")
         table.add_row(case, str(n), *(f"{count / repeats:.2f}" for count in found.values()))

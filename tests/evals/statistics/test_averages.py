@@ -9,24 +9,30 @@ from scipy import stats
 
 from kdist.evals import Estimate
 from kdist.evals.statistics.averages import _mean, bootstrap_classes, pooled_estimates
-from kdist.evals.statistics.estimate import with_q_values
+from kdist.evals.statistics.estimate import Estimates, with_q_values
 from kdist.evals.statistics.measure import _counts, _one_can_be_found
-from kdist.evals.statistics.one_class import _among_correct
 from kdist.evals.statistics.resampling import Finding, Resampling
+from kdist.evals.statistics.stack import _among_correct
+
+
+def mean(*arguments, **options) -> Estimate:
+    """The mean, by itself."""
+    value, low, high = (float(part) for (part,) in _mean(*arguments, **options))
+    return Estimate(value, (low, high))
 
 
 def test_the_mean_is_students_with_satterthwaites_degrees():
     """Equal errors e with v degrees each: the mean of k has error e / sqrt(k) and k v degrees."""
-    found = _mean(np.array([1.0, 2.0, 6.0]), np.full(3, 0.3), np.full(3, 4.0), 0.9)
+    found = mean(np.array([1.0, 2.0, 6.0]), np.full(3, 0.3), np.full(3, 4.0), 0.9)
     assert found == 3.0
     assert found.half_width == pytest.approx(stats.t.ppf(0.95, 12) * 0.3 / math.sqrt(3), rel=1e-9)
-    exact = _mean(np.array([1.0, 2.0]), np.zeros(2), np.full(2, 4.0), 0.9)
+    exact = mean(np.array([1.0, 2.0]), np.zeros(2), np.full(2, 4.0), 0.9)
     assert (exact, exact.lo, exact.hi) == (1.5, 1.5, 1.5)
 
 
 def test_errors_of_ratios_are_relative():
     """A ratio r with relative error e has error r e: two of them, mean 2, give sqrt(1 + 9) e / 2 over 2, on the log."""
-    found = _mean(np.array([1.0, 3.0]), np.full(2, 0.1), np.full(2, math.inf), 0.95, log=True)
+    found = mean(np.array([1.0, 3.0]), np.full(2, 0.1), np.full(2, math.inf), 0.95, log=True)
     assert found == pytest.approx(2.0, rel=1e-12)
     half = stats.norm.ppf(0.975) * 0.1 * math.sqrt(10) / 4
     assert (found.lo, found.hi) == pytest.approx((2 * math.exp(-half), 2 * math.exp(half)), rel=1e-6)
@@ -44,8 +50,12 @@ def test_classes_as_a_sample_need_three():
 
 
 def test_findings_are_pooled_by_name():
-    one = {"overshoot": Finding(Estimate(1.0), 0.1), "direction_0": Finding(Estimate(2.0), 0.1)}
-    two = {"overshoot": Finding(Estimate(3.0), 0.1), "direction_0": Finding(Estimate(4.0), 0.1)}
+    def finding(*values: float) -> Finding:
+        point = np.array(values)
+        return Finding(Estimates(point, point, point), np.full(len(values), 0.1))
+
+    one = {"overshoot": finding(1.0, 2.0), "direction_0": finding(2.0, 3.0)}  # a stack of two classes, one of one
+    two = {"overshoot": finding(3.0), "direction_0": finding(4.0)}
     pooled = pooled_estimates([one, two], 0.95)
     assert (pooled["overshoot"], pooled["directional_ratios"]) == (2.0, (3.0,))
 
@@ -77,9 +87,9 @@ def test_the_ratio_among_the_correct_is_that_of_these_samples():
     correct[:3] = False
     fake, real = x[:14][correct[:14]], x[14:][correct[14:]]
     assert len(fake) != len(real)
-    resampling = Resampling(0.95, 0, random, 0)
-    found = _among_correct(x @ x.T, 14, correct, resampling)
+    resampling, grams = Resampling(0.95, 0, [random], 0), (x @ x.T)[None]
+    found = _among_correct(grams, 14, correct[None], resampling)
     expected = np.cov(fake.T).trace() / np.cov(real.T).trace()
-    assert found.estimate == pytest.approx(expected, rel=1e-9)  # float64
+    assert found.estimate.value == pytest.approx(expected, rel=1e-9)  # float64
     correct[1:14] = False
-    assert math.isnan(_among_correct(x @ x.T, 14, correct, resampling).estimate)
+    assert math.isnan(_among_correct(grams, 14, correct[None], resampling).estimate.value[0])

@@ -77,11 +77,11 @@ def test_matched_sizes_put_value_and_floor_on_one_scale() -> None:
     inside = 0
     for _ in range(20):
         z = rng.normal(size=(70, 10))  # 30 generated, 40 real, the same law
-        splits = Resampling(0.95, 0, rng).of(30, 40)
-        found, matched_n = matched_findings(z @ z.T, splits, halves=8, permutations=0, neighbours=5)
+        splits = Resampling(0.95, 0, [rng]).of(30, 40)
+        found, matched_n = matched_findings((z @ z.T)[None], splits, halves=8, permutations=0, neighbours=5)
         assert matched_n == 15
         assert set(found) == set(MATCHED)
-        for estimate in (finding.shown(0.95) for finding in found.values()):
+        for estimate in (finding.shown(0.95)[0] for finding in found.values()):
             assert estimate.lo <= estimate <= estimate.hi
             inside += estimate.lo <= estimate.floor <= estimate.hi  # recall and coverage may sit at 1 exactly
     # 160 intervals of 95 % for the value alone, against a floor with noise of its own: at least 85 % hold it
@@ -94,9 +94,9 @@ def test_shape_statistics_see_a_collapsed_class() -> None:
     fake = real[rng.integers(0, 3, 40)] + 0.01 * rng.normal(size=(40, 10))  # three images, again and again
     z = np.concatenate([fake, real])
     findings, _ = matched_findings(
-        z @ z.T, Resampling(0.95, 0, rng).of(40, 40), halves=8, permutations=99, neighbours=5
+        (z @ z.T)[None], Resampling(0.95, 0, [rng]).of(40, 40), halves=8, permutations=99, neighbours=5
     )
-    found = {name: finding.shown(0.95) for name, finding in findings.items()}
+    found = {name: finding.shown(0.95)[0] for name, finding in findings.items()}
     for name in ("vendi", "coverage", "participation_ratio"):  # recall: a ball that spans two of the three is huge
         assert found[name].hi < found[name].floor, name
     assert found["vendi"].p_value == found["coverage"].p_value == 0.01  # the least that 99 permutations can say
@@ -104,7 +104,7 @@ def test_shape_statistics_see_a_collapsed_class() -> None:
 
 def test_too_few_samples_are_nan_not_a_number() -> None:
     z = np.random.default_rng(6).normal(size=(6, 4))
-    splits = Resampling(0.95, 0, np.random.default_rng(0)).of(3, 3)
-    found, matched_n = matched_findings(z @ z.T, splits, halves=8, permutations=0, neighbours=5)
+    splits = Resampling(0.95, 0, [np.random.default_rng(0)]).of(3, 3)
+    found, matched_n = matched_findings((z @ z.T)[None], splits, halves=8, permutations=0, neighbours=5)
     assert matched_n == 1
-    assert all(np.isnan(finding.estimate) for finding in found.values())
+    assert all(np.isnan(finding.estimate.value).all() for finding in found.values())

@@ -7,12 +7,12 @@ from kdist.evals import Estimate
 from kdist.evals.statistics.resampling import Resampling
 from kdist.evals.statistics.subspace import held_out_bases, log_det_bias, subspace_findings
 
-PLAIN = Resampling(0.95, 0, np.random.default_rng(0))
+PLAIN = Resampling(0.95, 0, [np.random.default_rng(0)])
 
 
 def shown(scores: np.ndarray, n_fake: int, resampling: Resampling = PLAIN) -> list[Estimate]:
     """Log-det ratio, then the directional ratios."""
-    return [f.shown(0.95) for f in subspace_findings(scores, resampling.of(n_fake, len(scores) - n_fake))]
+    return [f.shown(0.95)[0] for f in subspace_findings(scores[None], resampling.of(n_fake, len(scores) - n_fake))]
 
 
 K, N, D = 12, 30, 64
@@ -75,7 +75,7 @@ def test_log_det_bias_of_one_dimension_is_that_of_chi_square() -> None:
 def test_known_linear_map() -> None:
     """Generated = diag(a) real: log-det ratio is sum log a^2 and the directional ratios are a^2, sample by sample."""
     x, a = np.random.default_rng(4).normal(size=(40, 3)), np.array([0.5, 0.8, 1.2])
-    log_det, *found = shown(np.concatenate([x * a, x]), 40, Resampling(0.95, 99, np.random.default_rng(5)))
+    log_det, *found = shown(np.concatenate([x * a, x]), 40, Resampling(0.95, 99, [np.random.default_rng(5)]))
     assert log_det == pytest.approx(2 * np.log(a).sum(), abs=1e-12)
     assert np.allclose(found, a**2, rtol=1e-12)
     assert found[0].p_value == 0.01  # halving: beyond all of 99 permutations
