@@ -8,8 +8,6 @@ from .base import (
     Sum,
     Then,
     registry,
-    scale_to_weight,
-    weight_to_scale,
 )
 from .curves import Beta, Exponential, Ramp, Triangle
 from .interval import Interval
@@ -20,6 +18,7 @@ from .progress import progress_to_sigma, sigma_to_progress
 from .rows import PerClass, PerRow
 from .terms import InTerms, from_sigma, in_terms_of, to_sigma
 from .text import describe, from_dict, from_json, parse
+from .weight import scale_to_weight, weight_to_scale
 
 __all__ = [
     "Beta",

@@ -36,24 +36,12 @@ __all__ = [
     "Sum",
     "Then",
     "registry",
-    "scale_to_weight",
-    "weight_to_scale",
 ]
 
 FORMAT_VERSION = 1  # of the JSON form; a file of a newer version is refused
 
 S = TypeVar("S", bound="Schedule")
 _REGISTRY: dict[str, type[Schedule]] = {}
-
-
-def scale_to_weight(scale: float) -> float:
-    """k-diffusion's ``scale`` as the papers' ``w``: 0 conditional, -1 unconditional."""
-    return scale - 1
-
-
-def weight_to_scale(weight: float) -> float:
-    """The papers' ``w`` as k-diffusion's ``scale``."""
-    return weight + 1
 
 
 @dataclass(frozen=True)
