@@ -20,6 +20,7 @@ from pathlib import Path
 
 __all__ = [
     "cache_folder",
+    "prepare_file",
     "prepare_output",
     "printable",
     "read_text",
@@ -218,8 +219,22 @@ def prepare_output(out: Path) -> Path:
     return out
 
 
+def prepare_file(path: Path) -> Path:
+    """Prove that a file can be written at ``path``, before any work is done; its folder is made.
+
+    Raises:
+        OSError: the folder cannot be made or written, or there is a folder of that name.
+    """
+    prepare_output(path.parent)
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write to --out {path}: there is a folder of that name; choose another name")
+    return path
+
+
 def printable(text: str) -> str:
     """Text for a terminal, a page or a message: ``\\x1b`` for control characters and for bytes that are no UTF-8."""
+    with suppress(UnicodeError):  # letters, which Python in a C locale holds byte by byte
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8")
     return _UNPRINTABLE.sub(lambda found: _escaped(ord(found[0])), text)
 
 

@@ -25,7 +25,7 @@ from .cache import Shard, ShardCache, shard_key
 from .extractor import Extractor
 from .feature_set import Features
 
-__all__ = ["content_hash", "extract"]
+__all__ = ["content_hash", "extract", "world_size"]
 
 _COMPARED_IMAGES = 8  # for the difference between torch's and PIL's resizing
 T = TypeVar("T")
@@ -214,7 +214,8 @@ def _assemble(
         ]
     _check_bad([f"{entry['name']}: {entry['reason']}" for entry in bad], max_bad)
     if not x:
-        raise ValueError(f"source: not one usable image among the {len(source)} of {source.description}")
+        why = f": {bad[0]['name']}: {bad[0]['reason']}, ..." if bad else ""
+        raise ValueError(f"source: not one usable image among the {len(source)} of {source.description}{why}")
     if len({features.shape[1] for features in x}) > 1:
         raise ValueError(f"extractor {extractor.name!r} gives features of several lengths; resize the images (size=)")
     rows = np.concatenate(index)
@@ -266,9 +267,21 @@ def _check_bad(bad: list[str], max_bad: int) -> None:
         )
 
 
+def world_size() -> int:
+    """How many processes share the work: ``WORLD_SIZE`` of accelerate and torchrun, 1 where it is not set or empty.
+
+    Raises:
+        ValueError: it is no whole number.
+    """
+    text = os.environ.get("WORLD_SIZE") or "1"
+    if not text.isdecimal():
+        raise ValueError(f"the environment's WORLD_SIZE must be a number of processes; got {text!r}: unset it")
+    return int(text)
+
+
 def _processes(device: torch.device) -> Any:
     """accelerate's state when there are several processes, else None."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if world_size() < 2:
         return None
     try:
         from accelerate import PartialState

@@ -151,13 +151,12 @@ def _wanted(name: str) -> bool:
 
 
 def _checked(name: str, description: str) -> str:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError as error:
+    try:  # in a C locale Python holds each byte of a letter that is not ASCII as a surrogate
+        return name.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError as error:
         raise ValueError(
             f"source: the name {printable(name)} in {printable(description)} is no UTF-8; rename it"
         ) from error
-    return name
 
 
 def _check_size(name: str, size: int, description: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..files import cache_folder, prepare_output, printable
+from ..files import cache_folder, prepare_file, printable
 from .options import AllowUnknownWeights, Device, MaxBad, Weights, first_process, value_limits
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def features(
     from kdist.evals.sources import as_source
 
     check_path(out)  # before any work
-    prepare_output(out.parent)
+    prepare_file(out)
     images = as_source(
         load_object(source, "source", call=True),
         labels=labels,
@@ -163,7 +163,7 @@ def _blaming(*names: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError, OSError, ImportError, AttributeError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script's exit must not be taken for ours
         if not names:
             raise
         raise ValueError(f"{' or '.join(names)} raised {type(error).__name__}: {error}") from error

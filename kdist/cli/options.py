@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..files import prepare_output
+from ..files import prepare_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,8 +86,7 @@ def json_file(out: Path) -> Path:
     """
     if out.suffix != ".json":
         raise ValueError(f"--out must be a .json file, which kdist reads as a schedule; got {out}")
-    prepare_output(out.parent)
-    return out
+    return prepare_file(out)
 
 
 def value_limits(text: str | None) -> tuple[float, float] | None:
@@ -107,7 +106,9 @@ def value_limits(text: str | None) -> tuple[float, float] | None:
 
 def first_process() -> bool:
     """Whether this process writes the result: with ``accelerate launch`` all work and one writes."""
-    return int(os.environ.get("WORLD_SIZE") or 1) < 2 or os.environ.get("RANK", "0") == "0"
+    from kdist.evals.features.extraction import world_size
+
+    return world_size() < 2 or os.environ.get("RANK", "0") == "0"
 
 
 def terminal(*, stderr: bool = False) -> Console:

@@ -180,6 +180,7 @@ def test_trying_a_folder_leaves_nothing_even_when_killed(tmp_path, monkeypatch):
 def test_text_as_a_terminal_may_have_it():
     assert printable("caf\u00e9 \u732b [x] $y$") == "caf\u00e9 \u732b [x] $y$"
     assert printable("a\x1b[2J\tb\r\n\x9b\u2028") == r"a\x1b[2J\x09b\x0d\x0a\x9b\u2028"
+    assert printable("caf\udcc3\udca9") == "caf\u00e9"  # as Python has it where the locale is C
     assert printable("\udcff\ud800") == r"\xff\ud800"
 
 

@@ -346,6 +346,12 @@ def test_a_scale_below_zero_needs_both_passes(net):
     denoised = guided(x, torch.full((4,), 0.5), class_cond=y)
     assert guided.nfe == 2
     torch.testing.assert_close(denoised, x * 0.5 + (10 - 0.5 * (y - 10))[:, None])
+    mixed = kdist.guide(net, kdist.PerRow(1.0, [-0.5, 0.0, 1.0, 2.0]), uncond={"class_cond": 10})
+    scale = torch.tensor([-0.5, 0.0, 1.0, 2.0])
+    torch.testing.assert_close(
+        mixed(x, torch.full((4,), 0.5), class_cond=y), x * 0.5 + (10 + scale * (y - 10))[:, None]
+    )
+    assert mixed.nfe == 1.5  # two rows need both
 
 
 def test_a_row_that_needs_one_pass_gets_it_to_the_last_bit():

@@ -3,6 +3,8 @@
 import io
 import os
 import stat
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -188,6 +190,16 @@ def test_names_that_are_no_utf8(tmp_path, name):
         file.write(png(20))
     with pytest.raises(ValueError, match=r"the name .*caf\\xe9.* is no UTF-8; rename it"):
         as_source(tmp_path / "f")
+
+
+def test_utf8_names_in_a_c_locale(tmp_path):
+    """There Python holds them byte by byte; the classes are the same as everywhere."""
+    make_folder(tmp_path / "f", ["caf\u00e9/a.png", "\u732b/b.png"])
+    show = "import sys; from kdist.evals.sources import as_source; print(ascii(as_source(sys.argv[1]).classes))"
+    environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-X", "utf8=0", "-c", show, str(tmp_path / "f")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == r"{0: 'caf\xe9', 1: '\u732b'}", done.stderr
 
 
 def test_dataset_json_in_the_zipped_folder(tmp_path):

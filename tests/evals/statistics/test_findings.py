@@ -161,12 +161,12 @@ def test_unequal_spread_is_no_shift_and_unequal_tails_no_spread() -> None:
 def test_floors_of_lengths_fit_unequal_sizes(n_fake: int, n_real: int) -> None:
     """The floor's interval holds fresh real samples: 95 % of 300 sets, less three errors and the floor's own noise."""
     rng = np.random.default_rng(10)
-    resampling, hits = Resampling(0.95, 99, [rng]), np.zeros(3)
+    resampling, hits = Resampling(0.95, 99, [rng]), np.zeros(4)
     for _ in range(300):
         gram = gram_of(rng.normal(size=(n_fake, 5)), rng.normal(size=(n_real, 5)), 3.0)
         splits = resampling.of(n_fake, n_real)
         found = shift_findings(gram, splits) | {"energy": energy_finding(squared_distances(gram), splits)}
-        for j, name in enumerate(("mean_shift", "overshoot", "energy")):
+        for j, name in enumerate(("mean_shift", "overshoot", "orthogonal_shift", "energy")):
             estimate = found[name].shown(0.95)[0]
             hits[j] += estimate.floor.lo <= estimate <= estimate.floor.hi
     assert (hits / 300 >= 0.9).all(), hits

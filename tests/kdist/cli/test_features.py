@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from kdist.cli.features import features
+from kdist.evals.features.extraction import world_size
 from kdist.evals.features.feature_set import load_features
 
 
@@ -78,12 +79,14 @@ def test_python_objects_by_name(run, tmp_path):
         ("images", "mine:net", "mine:net raised ZeroDivisionError: "),
         ("broken:anything", "pixels", "broken:anything raised RuntimeError: at import"),
         ("images", "mine:absent", "cannot import 'mine:absent'"),
+        ("script:anything", "pixels", "script:anything raised SystemExit: 0"),
     ],
 )
 def test_errors_of_the_users_code_name_it(run, folder, tmp_path, source, extractor, message):
     (tmp_path / "mine.py").write_text("def sampler(): raise KeyError('inside')\ndef net(x): return x / (1 // 0)\n")
     (tmp_path / "broken.py").write_text("raise RuntimeError('at import')\n")
-    for module in ("mine", "broken"):
+    (tmp_path / "script.py").write_text("raise SystemExit(0)\n")  # one without a main guard
+    for module in ("mine", "broken", "script"):
         sys.modules.pop(module, None)  # of another test's folder
     result = run(source, "-e", extractor, "-o", "f.npz", "--quiet")
     assert isinstance(result.exception, ValueError)
@@ -126,12 +129,25 @@ def test_other_processes_write_nothing(run, folder, tmp_path, monkeypatch):
     assert run(folder, "-o", "f.npz", "-e", "pixels").exit_code == 0
     assert not (tmp_path / "f.npz").exists()
     monkeypatch.delenv("WORLD_SIZE")  # a RANK left over in the environment: there is one process, and it writes
-    assert run(folder, "-o", "f.npz", "-e", "pixels").exit_code == 0
-    assert (tmp_path / "f.npz").exists()
+    for value in (None, ""):
+        if value is not None:
+            monkeypatch.setenv("WORLD_SIZE", value)
+        (tmp_path / "f.npz").unlink(missing_ok=True)
+        assert run(folder, "-o", "f.npz", "-e", "pixels").exit_code == 0
+        assert (tmp_path / "f.npz").exists()
+
+
+def test_a_number_of_processes_that_is_none(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ValueError, match="WORLD_SIZE must be a number of processes; got 'two'"):
+        world_size()
 
 
 def test_output_is_tried_before_the_work(run, folder, tmp_path):
     (tmp_path / "blocked").write_text("in the way")
     result = run(folder, "-o", "blocked/f.npz", "-e", "pixels")
     assert "cannot write to --out blocked" in str(result.exception)
+    (tmp_path / "folder.npz").mkdir()
+    result = run(folder, "-o", "folder.npz", "-e", "pixels")
+    assert "there is a folder of that name" in str(result.exception)
     assert not list((tmp_path / "cache").rglob("*.safetensors"))

@@ -125,6 +125,15 @@ def test_order_and_numbers_do_not_matter():
     assert PerClass({0: NegativeWindow(4, 0.3, 1), 1: Ramp(1, 2, 0.5, 9)}).breakpoints == (0.3, 0.5, 1, 9)
 
 
+@pytest.mark.parametrize("default", [None, 1.5])
+def test_class_numbers_are_names_not_places(default):
+    """Nine before one in the classes, one before nine in the list, and neither its place there."""
+    schedule = PerClass({9: 4.0, 1: 3.0, 5: 2.0}, default=default)
+    classes = torch.tensor([9, 5, 1, 9] + ([0, 2, 7] if default else []))
+    scales = schedule.bind({"class_cond": classes}, len(classes))(torch.ones(len(classes)))
+    assert scales.tolist() == [4.0, 2.0, 3.0, 4.0] + ([1.5] * 3 if default else [])
+
+
 def test_plot_labels_every_class():
     ax = PerClass({0: 4.0, 3: NegativeWindow(3.0, 0.3, 1.0)}, default=2.0).plot()
     labels = [line.get_label() for line in ax.lines if not line.get_label().startswith("_")]
