@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.pages import choosing
+from scripts.pages import choosing, overhead
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -43,3 +43,9 @@ def test_shared_tables_are_those_of_the_results(page, heading):
     rows = table.splitlines()
     assert len(rows) > 5
     assert [row for row in rows if row not in results] == []
+
+
+def test_overhead_has_the_tables_of_its_records():
+    page = overhead.PAGE.read_text()
+    assert overhead.filled(page) == page
+    assert page.count("| time / by hand |") == 2
