@@ -69,7 +69,7 @@ Schedules = Annotated[
     typer.Option("--schedule", "-s", help="repeatable: a scale, 'late-negative:scale=3,sigma_switch=1', a .json file"),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Seed = Annotated[int, typer.Option(help="of everything that is drawn at random", min=0)]
+Seed = Annotated[int, typer.Option(help="decides everything that is drawn at random", min=0)]
 Weights = Annotated[str | None, typer.Option(help="weight file of the extractor; folder or hub name for dinov2")]
 AllowUnknownWeights = Annotated[
     bool, typer.Option("--allow-unknown-weights", help="accept weights with another SHA-256 than the published")

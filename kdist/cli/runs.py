@@ -48,7 +48,7 @@ class Run:
             help=".npz with x (N, ...) and y (N,), in the sampled space: pixels or latents  [default: the digits]",
         ),
     ] = None
-    steps: Annotated[int, typer.Option(help="of the solver", min=1)] = 20
+    steps: Annotated[int, typer.Option(help="the solver's steps", min=1)] = 20
     sigma_min: Annotated[float, typer.Option(help="lowest noise level before 0", min=0)] = 0.02
     sigma_max: Annotated[float, typer.Option(help="noise level of the start", min=0)] = 80.0
 

@@ -32,7 +32,7 @@ def main(
     per_class: Annotated[int, typer.Option(help="samples of each digit", min=2)] = 50,
     solver: Annotated[str, typer.Option(help="a k-diffusion solver")] = "dpmpp_2m",
     steps: Annotated[int, typer.Option(help="solver steps", min=1)] = 20,
-    seed: Annotated[int, typer.Option(help="of the noise")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the noise")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
     """Write real.npz and one npz per schedule: x (N, 1, 8, 8) uint8, y (N,)."""

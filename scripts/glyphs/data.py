@@ -244,7 +244,7 @@ def load(
 
     Raises:
         ValueError: more classes than there are distinct glyphs.
-        FileNotFoundError, ValueError: see :func:`check_fonts`.
+        FileNotFoundError, ValueError: what :func:`check_fonts` refuses.
     """
     if size < 8:
         raise ValueError(f"size must be at least 8 pixels; got {size}")

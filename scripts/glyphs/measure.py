@@ -83,9 +83,9 @@ class Plan:
     Args:
         key: tells the model apart from others in the cache's file names.
         model: a k-diffusion denoiser with ``class_cond``.
-        folder: of the cache.
-        classes, per_class, steps, seed: of the sampling.
-        shape: of one image.
+        folder: the cache.
+        classes, per_class, steps, seed: what is sampled.
+        shape: the shape of one image.
     """
 
     def __init__(
@@ -153,9 +153,9 @@ def measure_all(
         sets, nulls: numbers of classes and the ``class_cond`` that stands for each.
         real: held-out images of the plan's classes.
         origin: (d,) the mean of all classes, from which overshoot points away.
-        judge: of accuracy; None for none.
-        names, solver_names: of :data:`SCHEDULES`, :data:`SOLVERS`. Schedule ``1`` needs no null token: one row, set 0.
-        resamples: of each floor.
+        judge: the judge of accuracy; None for none.
+        names, solver_names: keys of :data:`SCHEDULES`, :data:`SOLVERS`. Schedule ``1`` needs no null token: one row, 0.
+        resamples: the number behind each floor.
     """
     jobs = [
         (solver, name, classes, null)
@@ -340,13 +340,13 @@ def measured(weights: Path, folder: Path, *, per_class: int, theory_per_class: i
 
     Args:
         weights: what ``train_glyphs.py`` exported.
-        folder: of the samples; an interrupted run resumes.
+        folder: the samples' folder; an interrupted run resumes.
         per_class: samples of each class.
         theory_per_class: the same for the exact mixture.
-        seed: of all noise.
+        seed: the seed of all noise.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`train_glyphs.load_model`.
+        FileNotFoundError, ValueError: what :func:`train_glyphs.load_model` refuses.
     """
     model: Any = load_model(weights)
     sets = model.sets

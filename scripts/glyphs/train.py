@@ -193,10 +193,10 @@ def train(
 
     Args:
         out: the run's folder, see :func:`scripts.training.loop.train`.
-        config: see :func:`make_config`.
-        steps, batch_size: of AdamW; ``steps`` may differ on resuming.
+        config: what :func:`make_config` gives.
+        steps, batch_size: AdamW's; ``steps`` may differ on resuming.
         eval_every: steps between lines of the log.
-        seed: of everything drawn; a resumed run draws what an uninterrupted one would.
+        seed: decides everything drawn; a resumed run draws what an uninterrupted one would.
         device: torch's.
         data: options of ``glyphs.load``.
 

@@ -58,7 +58,7 @@ def main(
     model: Annotated[Path, typer.Option(help="the network's weights")] = fashion.MODEL_PATH,
     scales: Annotated[str, typer.Option(help="guidance scales")] = "1,2",
     per_class: Annotated[int, typer.Option(help="samples of each class", min=8)] = 100,
-    seed: Annotated[int, typer.Option(help="of the noise")] = 5,
+    seed: Annotated[int, typer.Option(help="seed of the noise")] = 5,
     picture: Annotated[str, typer.Option(help="where the sheet goes; empty: nowhere")] = "docs/figures/fashion.png",
 ) -> None:
     """Measure a Fashion-MNIST network and show its samples."""

@@ -21,7 +21,7 @@ class Digits:
     """All real digits, flattened, with what generated ones are compared to.
 
     Args:
-        split: of :func:`kdist.digits.load_data`.
+        split: a split of :func:`kdist.digits.load_data`.
         parts: sub-classes per digit (k-means of the real images).
     """
 

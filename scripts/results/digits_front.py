@@ -164,12 +164,12 @@ def compute(
     """Tune every contender, then report it: a row each, in the order of :func:`contenders`.
 
     Args:
-        store: see :mod:`results.store`.
-        tune_seeds, tune_per_class: of the noise that settings are chosen by.
-        report_seeds, per_class: of the noise that is reported.
-        steps: of the solver.
+        store: where measurements are kept, :mod:`results.store`.
+        tune_seeds, tune_per_class: the noise that settings are chosen by.
+        report_seeds, per_class: the noise that is reported.
+        steps: the solver's steps.
         accuracy: wanted, see :func:`best`.
-        resamples: of the floors.
+        resamples: the number behind the floors.
         finalists: contenders that are reported from more samples, and how many of each class and seed.
         names: only these contenders.
     """

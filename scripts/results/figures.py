@@ -18,7 +18,7 @@ class Figure:
 
     Attributes:
         title: what it shows.
-        module: of ``scripts/results`` that computes, draws and describes it.
+        module: the module of ``scripts/results`` that computes, draws and describes it.
         minutes: what the full run takes on one CPU core, roughly.
         full, quick: parameters.
     """

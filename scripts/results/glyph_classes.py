@@ -27,8 +27,8 @@ def compute(
     """All numbers and a few samples, see :func:`measure_glyphs.measured`.
 
     Args:
-        store: see :mod:`results.store`.
-        weights, folder, per_class, theory_per_class, seed: as there.
+        store: where measurements are kept, :mod:`results.store`.
+        weights, folder, per_class, theory_per_class, seed: the same as there.
         saved: the data of another run, to be drawn again instead of measuring.
     """
     if saved is not None:

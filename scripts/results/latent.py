@@ -34,10 +34,10 @@ def compute(
     """What ``scripts/sd15/sample.py`` writes as results.json, and whether the weights were ``random``.
 
     Args:
-        store: see :mod:`results.store`.
-        steps, samples, scale, seed, schedules: of the protocol.
+        store: where measurements are kept, :mod:`results.store`.
+        steps, samples, scale, seed, schedules: the protocol.
         model: a local diffusers folder; None for the stand-in.
-        folder: for the images of a real model, where an interrupted run goes on.
+        folder: the folder of a real model's images, where an interrupted run goes on.
     """
     options = {"steps": steps, "samples": samples, "scale": scale, "seed": seed, "schedule": list(schedules)}
     return store.get({"model": model, **options}, lambda: _measured(model, Path(folder), options))

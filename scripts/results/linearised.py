@@ -49,7 +49,7 @@ def linearise(
         y: (N,) their classes, ``0..K-1``.
         levels: noise levels at which the solver calls the network.
         draws: noisy copies of each image and level; ``draws`` times the smallest class must exceed ``d``.
-        seed: of the noise.
+        seed: the seed of the noise.
     """
     classes = int(y.max()) + 1
     generator = torch.Generator().manual_seed(seed)

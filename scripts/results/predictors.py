@@ -105,15 +105,15 @@ def compute(
     """Measure the network, and predict it.
 
     Args:
-        store: of F6.
+        store: F6's store.
         per_class: samples of each class that the network draws under each held-out schedule.
         rung_per_class: the same for the exact models and the affine network.
         fresh_per_class: the same for the fresh schedules.
         probe_per_class: samples of each class in a probe, few and many.
         probes: runs of the response predictor, their noise seeded by 0.
         draws: noisy copies of each training image for the affine fit.
-        steps: of the solver.
-        seed: of the noise of the measured runs; the sampled rungs use ``seed + 1``, the fresh
+        steps: the solver's steps.
+        seed: decides the noise of the measured runs; the sampled rungs use ``seed + 1``, the fresh
             schedules ``seed + 2``.
         each: how many held-out schedules of each family (None: all).
     """

@@ -120,7 +120,7 @@ def plan(
     Args:
         families: how P grows, alpha, scale and the dimensions.
         rows, codebooks: samples per draw of the centres, and draws.
-        steps, seed: of every run.
+        steps, seed: every run's.
     """
     points = [
         Point(classes, alpha, scale, d, solver, rows, codebooks, steps, seed)

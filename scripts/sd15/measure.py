@@ -62,10 +62,10 @@ def measure_run(
         out: the run's folder.
         calls: network calls per image, by schedule; also says which schedules there are.
         plain_calls: those of guidance at a constant scale.
-        prompts: in the order of the class folders.
+        prompts: one for each class folder, in their order.
         samples: images per prompt.
         extractors: feature spaces by name.
-        clip: for the alignment, or None.
+        clip: the model that measures alignment, or None.
         console: where the tables go.
     """
     folders = {name: out / "images" / name for name in calls}

@@ -75,9 +75,9 @@ def train_classifier(
         load: reads what was written.
         data, held_out: images (N, C, H, W) and labels (N,).
         out: the safetensors file.
-        epochs, batch_size, learning_rate: of AdamW under one cycle.
-        decoder_weight: of the redrawing loss.
-        seed: of everything drawn.
+        epochs, batch_size, learning_rate: AdamW's, under one cycle.
+        decoder_weight: the weight of the redrawing loss.
+        seed: decides everything drawn.
         distortion: options of :func:`augment`.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -57,10 +57,10 @@ def labelled(
 
     Args:
         images, labels: (N, C, H, W) and (N,) int64.
-        size: of a batch.
+        size: images in a batch.
         uncond: the class that means "none".
         dropout: share of hidden classes.
-        condition: from classes (size,) to the network's keyword arguments.
+        condition: takes classes (size,), gives the network's keyword arguments.
     """
 
     def draw(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -94,17 +94,17 @@ def train(
     Args:
         out: the run's folder.
         config: k-diffusion's; the network, the density of sigma and AdamW's settings are taken from it.
-        batch: from a generator to images (N, C, H, W) in [-1, 1] and the network's keyword arguments.
+        batch: takes a generator, gives images (N, C, H, W) in [-1, 1] and the network's keyword arguments.
         evaluate: called with the averaged denoiser every ``eval_every`` steps; what it returns goes into the log.
         steps: optimizer steps in all; may differ on resuming where ``rate`` allows it.
-        rate: from the step to the share of the learning rate.
-        ema_decay: of the moving average, less during the first steps.
+        rate: takes the step, gives the share of the learning rate.
+        ema_decay: the moving average's, less during the first steps.
         eval_every, keep_every: steps between lines of the log, and between weights that are kept (0: none).
         save_seconds: time between checkpoints (there is one with every line of the log besides).
-        seed: of everything drawn.
+        seed: decides everything drawn.
         device: torch's.
         bfloat16: the forward pass in bfloat16 where torch allows it; weights and averages stay float32.
-        group_options: for the network's ``param_groups``.
+        group_options: options of the network's ``param_groups``.
 
     Raises:
         ValueError: ``out`` holds a run with another config, or a damaged checkpoint.
