@@ -137,7 +137,8 @@ def main(
     for law, (n_real, n_fake) in track([(law, sizes) for law in LAWS for sizes in SIZES], transient=True):
         numbers = one_line(law, n_real, n_fake, repeats, permutations, seed)
         table.add_row(law, str(n_real), str(n_fake), *(f"{value:.3f}" for value in numbers))
-    pairs = Table(*"law pairs variance distance pairwise alarms".split(), title=f"{repeats // 4} paired sets per line")
+    heads = ("law", "pairs", "variance", "distance", "pairwise", "alarms")
+    pairs = Table(*heads, title=f"{repeats // 4} paired sets per line")
     for law, n in track([(law, n) for law in LAWS for n in (20, 50)], transient=True):
         ratio = paired_coverage(law, n, repeats // 4, seed)
         numbers = [ratio, *reference_coverage(law, n, repeats // 4, permutations, seed)]
@@ -146,7 +147,7 @@ def main(
     console.print(table)
     console.print("columns: coverage of intervals (4), of floors (3), false alarms at 5 % (3), heavy tails said")
     console.print(pairs)
-    console.print("columns: coverage of the intervals of three ratios or distances to a reference set, its false alarms")
+    console.print("columns: coverage of the intervals of three numbers against a reference set, its false alarms")
 
 
 if __name__ == "__main__":

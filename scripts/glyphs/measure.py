@@ -154,7 +154,7 @@ def measure_all(
         real: held-out images of the plan's classes.
         origin: (d,) the mean of all classes, from which overshoot points away.
         judge: the judge of accuracy; None for none.
-        names, solver_names: keys of :data:`SCHEDULES`, :data:`SOLVERS`. Schedule ``1`` needs no null token: one row, 0.
+        names, solver_names: keys of :data:`SCHEDULES`, :data:`SOLVERS`. Schedule ``1`` needs no token: one row, set 0.
         resamples: the number behind each floor.
     """
     jobs = [
