@@ -1,0 +1,350 @@
+"""F9: twenty families of guidance on several trained networks, compared at equal accuracy.
+
+Every family has six settings, the same on every network (:mod:`scripts.results.families`). On the tuning seed all of
+them are sampled from the same noise. At each target accuracy a family is represented by the setting of least energy
+distance that reaches it there; that setting is then sampled from the report seeds, which nothing was chosen by. The
+targets of a network are the classifier's accuracy on real images that neither it nor the network has seen, above which
+classes are separated more than real ones, and what a constant scale of 2 reaches.
+
+Distance is measured between the samples of a class and its real images: digits in their 64 pixels against all 1797,
+Fashion-MNIST in 40 principal components against 200 held-out images of each class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from scipy.stats import binomtest
+
+from kdist.evals import measure
+from kdist.evals.sources.sampler import sample_from_seeds
+from kdist.solvers import get_solver
+from kdist.tuning.problem import block_seeds
+from kdist.tuning.scores import pixels
+from scripts.results.families import FAMILIES, PLAIN, Network, Setting
+from scripts.style import COLOURS, MARKERS, interval, markdown, number
+
+__all__ = ["Subject", "at_least", "compute", "draw", "texts"]
+
+WEIGHTS = Path(__file__).parents[2] / "docs" / "data"  # of the further trainings: digits-1.safetensors, ...
+LAW = ("energy_distance", "displacement", "trace_ratio", "variance_main", "variance_rest", "overshoot", "separability")
+TARGETS = {"real": "of real images", "constant": "of constant 2"}
+GROUPS = {"plain": "1 and above", "below 1": "schedules below 1", "rule": "rules", "weak": "weak model"}
+BATCH = 250
+SOLVER = "dpmpp_2m"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network: ``digits`` and ``fashion`` are those that ship, ``digits-1`` is a further training."""
+
+    name: str
+    steps: int
+
+    @cached_property
+    def example(self) -> Any:
+        return import_module(f"kdist.{self.name.partition('-')[0]}")
+
+    @property
+    def path(self) -> Path:
+        """The weights."""
+        shipped: Path = self.example.MODEL_PATH
+        return WEIGHTS / f"{self.name}.safetensors" if "-" in self.name else shipped
+
+    @cached_property
+    def network(self) -> Network:
+        """Guided networks share the weak model of the training that ships."""
+        model, weak = self.example.load_model(self.path), self.example.load_model(self.example.WEAK_MODEL_PATH)
+        inner = model.inner_model
+        embedding = inner.class_emb if hasattr(inner, "class_emb") else inner.mapping_cond
+        return Network(model, weak, embedding, self.example.UNCOND, self.example.sigmas(self.steps))
+
+    @cached_property
+    def real(self) -> tuple[torch.Tensor, torch.Tensor]:
+        found: tuple[torch.Tensor, torch.Tensor] = self.example.load_data(
+            "all" if self.example is import_module("kdist.digits") else "sample"
+        )
+        return found
+
+    @cached_property
+    def classifier(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        found: Callable[[torch.Tensor], torch.Tensor] = self.example.load_classifier()
+        return found
+
+    @cached_property
+    def features(self) -> Callable[[torch.Tensor], Any]:
+        return pixels(self.real[0])
+
+    @property
+    def weights(self) -> str:
+        """Which network it is, for the record."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]
+
+
+@torch.no_grad()
+def samples(
+    subject: Subject, setting: Setting, seed: int, per_class: int, stage: str
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Images, their classes, network calls per image; each sample's noise depends on its own seed alone."""
+    labels = torch.arange(subject.example.NUM_CLASSES).repeat_interleave(per_class)
+    guided = setting.guided(subject.network)
+    seeds = torch.tensor(block_seeds(seed, stage, 0, len(labels)))
+    images = []
+    for own, keys in zip(labels.split(BATCH), seeds.split(BATCH), strict=True):
+        extra = {"class_cond": own} | ({"seed": keys} if setting.cads is not None else {})
+        sigmas, shape = subject.network.sigmas, tuple(subject.real[0].shape[1:])
+        images.append(sample_from_seeds(guided, get_solver(SOLVER), sigmas, shape, keys.tolist(), extra_args=extra))
+    return torch.cat(images), labels, guided.nfe / len(images)
+
+
+def outcome(subject: Subject, setting: Setting, *, seeds: Sequence[int], per_class: int, stage: str) -> dict[str, Any]:
+    """``[value, low, high]`` (95 %) of each quantity over the samples of all seeds, values by class, network calls."""
+    made = [samples(subject, setting, seed, per_class, stage) for seed in seeds]
+    images, labels = torch.cat([part[0] for part in made]), torch.cat([part[1] for part in made])
+    real, real_labels = subject.real
+    with torch.no_grad():
+        judged = [subject.classifier(x).argmax(1) for x in (real, images)]
+    options: dict[str, Any] = {"resamples": 0, "subspace": 10, "fid": False, "splits": 0, "neighbour_queries": 0}
+    options |= {"real_predictions": judged[0], "fake_predictions": judged[1]}
+    report = measure(subject.features(real), subject.features(images), real_labels, labels, **options)
+    values = {name: getattr(report.pooled, name) for name in (*LAW, "accuracy")}
+    found: dict[str, Any] = {name: [float(value), *value.interval] for name, value in values.items()}
+    for name in ("energy_distance", "trace_ratio", "accuracy"):
+        found[f"{name}_by_class"] = [round(float(getattr(entry, name)), 4) for entry in report.classes]
+    return found | {"calls": sum(part[2] for part in made) / len(seeds)}
+
+
+@torch.no_grad()
+def accuracy_on_real(subject: Subject) -> list[float]:
+    """The classifier's accuracy on real images that neither it nor the network has seen, ``[value, low, high]``."""
+    # what ships of Fashion-MNIST is part of its test set
+    images, labels = subject.example.load_data("held_out") if subject.name.startswith("digits") else subject.real
+    right = int((subject.classifier(images).argmax(1) == labels).sum())
+    return [right / len(labels), *binomtest(right, len(labels)).proportion_ci(method="wilson")]
+
+
+def at_least(found: Sequence[Mapping[str, Any]], accuracy: float) -> int | None:
+    """Place of the outcome of least energy distance that reaches ``accuracy``; None if none does."""
+    reach = [place for place, values in enumerate(found) if values["accuracy"][0] >= accuracy]
+    return min(reach, key=lambda place: found[place]["energy_distance"][0], default=None)
+
+
+def compute(
+    store: Any,
+    *,
+    networks: Mapping[str, Sequence[str] | None],
+    tune_seed: int,
+    tune_per_class: int,
+    report_seeds: Sequence[int],
+    per_class: Mapping[str, int],
+    steps: int,
+) -> list[dict[str, Any]]:
+    """Rows of three kinds, by ``kind``: ``tried`` (a setting on the tuning seed), ``reported``, and ``network``.
+
+    Args:
+        store: see :mod:`scripts.results.store`.
+        networks: names of :class:`Subject`, and the families that are tried on each (None: all of them).
+        tune_seed, tune_per_class: of the samples that settings are chosen by.
+        report_seeds: of the samples that are reported.
+        per_class: samples of a class from each report seed, by data set.
+        steps: of the solver.
+    """
+    rows: list[dict[str, Any]] = []
+    for name, families in networks.items():
+        rows += _on_network(
+            store,
+            Subject(name, steps),
+            families,
+            tune={"seeds": [tune_seed], "per_class": tune_per_class, "stage": "search"},
+            report={"seeds": list(report_seeds), "per_class": per_class[name.partition("-")[0]], "stage": "certify"},
+        )
+    return rows
+
+
+def _on_network(
+    store: Any,
+    subject: Subject,
+    families: Sequence[str] | None,
+    *,
+    tune: Mapping[str, Any],
+    report: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """The rows of one network."""
+
+    def get(setting: Setting, options: Mapping[str, Any]) -> dict[str, Any]:
+        key = {"network": subject.name, "weights": subject.weights, "steps": subject.steps, **options}
+        key["setting"] = {name: value for name, value in asdict(setting).items() if value}
+        found: dict[str, Any] = store.get(key, partial(outcome, subject, setting, **options))
+        return found
+
+    of_real = store.get({"network": subject.name, "real": True}, lambda: accuracy_on_real(subject))
+    wanted = {"real": of_real[1], "constant": get(Setting("2"), tune)["accuracy"][1]}
+    rows: list[dict[str, Any]] = [
+        {"kind": "network", "network": subject.name, "accuracy_real": of_real, **wanted, **report}
+    ]
+    chosen = [family for family in (PLAIN, *FAMILIES) if families is None or family.name in families or family is PLAIN]
+    for family in track(chosen, description=f"F9, {subject.name}", disable=store.frozen):
+        found = [get(setting, tune) for setting in family.settings]
+        about = {"network": subject.name, "family": family.name, "group": family.group}
+        for setting, values in zip(family.settings, found, strict=True):
+            rows.append({"kind": "tried", **about, "setting": str(setting), **values})
+        places = {target: at_least(found, accuracy) for target, accuracy in wanted.items()}
+        if family is PLAIN:
+            places = {"unguided": 0}
+        for target, place in places.items():
+            row = {"kind": "reported", **about, "target": target, "setting": None}
+            if place is not None:
+                row |= {"setting": str(family.settings[place]), **get(family.settings[place], report)}
+            rows.append(row)
+    return rows
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A column for each network: energy distance, displacement and variance kept against accuracy."""
+    import matplotlib.pyplot as plt
+
+    networks = [row for row in rows if row["kind"] == "network"]
+    panels = {
+        "energy_distance": (0.0, "energy distance"),
+        "displacement": (0.0, "means displaced"),
+        "trace_ratio": (1.0, "variance kept"),
+    }
+    size = (1.5 + 3.6 * len(networks), 9.5)
+    figure, axes = plt.subplots(3, len(networks), figsize=size, layout="constrained", squeeze=False, sharex="col")
+    for column, network in enumerate(networks):
+        own = [row for row in rows if row["network"] == network["network"] and "accuracy" in row]
+        for ax, (quantity, (right, label)) in zip(axes[:, column], panels.items(), strict=True):
+            _panel(ax, own, quantity)
+            ax.axhline(right, color="0.6", lw=0.8, zorder=0)
+            ax.axvline(network["accuracy_real"][0], color="0.6", lw=0.8, ls="--", zorder=0)
+            ax.set_ylabel(label if column == 0 else "")
+        axes[0, column].set_yscale("symlog", linthresh=0.02)
+        axes[0, column].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes[0, column].set_title(network["network"], fontsize=10)
+        least = min(row["accuracy"][0] for row in own if row["family"] == PLAIN.name)
+        axes[0, column].set_xlim(least - 0.02, 1.004)
+        axes[2, column].set_xlabel("accuracy (dashed: of real images)")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _panel(ax: Any, rows: Sequence[Mapping[str, Any]], quantity: str) -> None:
+    """Small points: settings on the tuning seed; large ones with bars: what was reported, larger for more calls."""
+    for (group, label), colour, marker in zip(GROUPS.items(), COLOURS, MARKERS, strict=False):
+        tried = [row for row in rows if row["group"] == group and row["kind"] == "tried"]
+        ax.plot(*_places(tried, quantity), ".", ms=3, color=colour, alpha=0.35)
+        shown = [row for row in rows if row["group"] == group and row["kind"] == "reported"]
+        x, y = _places(shown, quantity)
+        ax.errorbar(x, y, *(_bars(shown, name) for name in (quantity, "accuracy")), fmt="none", lw=0.7, color=colour)
+        ax.scatter(x, y, s=[row["calls"] for row in shown], marker=marker, color=colour, label=label, lw=0, alpha=0.8)
+    constants = [row for row in rows if row["family"] == "constant" and row["kind"] == "tried"]
+    ax.plot(*_places(constants, quantity), lw=0.8, color=COLOURS[0], alpha=0.5, label="constant scales")
+
+
+def _places(rows: Sequence[Mapping[str, Any]], quantity: str) -> tuple[list[float], list[float]]:
+    return [row["accuracy"][0] for row in rows], [row[quantity][0] for row in rows]
+
+
+def _bars(rows: Sequence[Mapping[str, Any]], quantity: str) -> list[list[float]]:
+    """Lengths of the error bars below and above."""
+    values = [row[quantity] for row in rows]
+    return [[v[0] - v[1] for v in values], [v[2] - v[0] for v in values]]
+
+
+def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Tables ``real`` and ``constant`` (energy distance of each family on each network at that target), ``best`` (the
+    nearest of each network in full), ``classes`` (Fashion-MNIST by class), ``networks``, ``tried``."""
+    networks = [row for row in rows if row["kind"] == "network"]
+    tried = sum(row["kind"] == "tried" for row in rows)
+    return {
+        **{target: _distances(rows, networks, target) for target in TARGETS},
+        "best": _best(rows, networks),
+        "classes": _classes(rows),
+        "networks": ", ".join(row["network"] for row in networks),
+        "tried": str(tried),
+    }
+
+
+def _reported(rows: Sequence[Mapping[str, Any]], network: str, target: str) -> dict[str, Mapping[str, Any]]:
+    """By family; no guidance counts at every target."""
+    return {
+        row["family"]: row
+        for row in rows
+        if row["kind"] == "reported" and row["network"] == network and row["target"] in (target, "unguided")
+    }
+
+
+def _distances(rows: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]], target: str) -> str:
+    """A line for each family, a column for each network; the order is that of the mean rank."""
+    found = [_reported(rows, network["network"], target) for network in networks]
+    names = [family.name for family in (PLAIN, *FAMILIES) if any(family.name in own for own in found)]
+
+    def rank(name: str) -> float:
+        places = []
+        for own in found:
+            values = sorted(row["energy_distance"][0] for row in own.values() if row["setting"])
+            row = own.get(name)
+            places.append(values.index(row["energy_distance"][0]) if row and row["setting"] else len(values))
+        return sum(places) / len(places)
+
+    lines = [[name, *(_cell(own.get(name)) for own in found)] for name in sorted(names, key=rank)]
+    head = ["guidance", *(f"{row['network']} (accuracy from {row[target]:.3f})" for row in networks)]
+    return markdown(head, lines)
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "not tried"
+    if row["setting"] is None:
+        return "not reached"
+    return f"{interval(row['energy_distance'], 3)} at {row['accuracy'][0]:.3f}"
+
+
+def _best(rows: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]], most: int = 5) -> str:
+    """The nearest families of each network at each target, with everything that was measured of them."""
+    head = ["network", "at the accuracy", "guidance", "setting", "distance", "displaced", "variance", "main", "rest",
+            "accuracy", "calls"]  # fmt: skip
+    lines = []
+    for network in networks:
+        for target, words in TARGETS.items():
+            own = [row for row in _reported(rows, network["network"], target).values() if row["setting"]]
+            guided = sorted((row for row in own if row["target"] == target), key=lambda r: r["energy_distance"][0])
+            constant = [row for row in guided[most:] if row["family"] == "constant"]
+            for row in (*(r for r in own if r["target"] == "unguided"), *guided[:most], *constant):
+                numbers = (number(row[name][0]) for name in LAW[1:5])
+                lines.append([
+                    network["network"], words, row["family"], f"`{row['setting']}`",
+                    interval(row["energy_distance"], 3), *numbers, f"{row['accuracy'][0]:.3f}", f"{row['calls']:.0f}",
+                ])  # fmt: skip
+    return markdown(head, lines)
+
+
+def _classes(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Fashion-MNIST by class: energy distance and accuracy without guidance and of each group's nearest family."""
+    own = _reported(rows, "fashion", "real")
+    if not own:
+        return ""
+    from kdist.fashion import CLASS_NAMES
+
+    shown = [own[PLAIN.name]]
+    for group in GROUPS:
+        candidates = [row for row in own.values() if row["group"] == group and row["target"] == "real"]
+        reached = [row for row in candidates if row["setting"]]
+        shown += sorted(reached, key=lambda row: row["energy_distance"][0])[:1]
+    shown += [row for row in own.values() if row["family"] == "constant" and row not in shown and row["setting"]]
+    head = ["class", *(row["family"] for row in shown)]
+    lines = [
+        [name, *(f"{row['energy_distance_by_class'][k]:.3f} at {row['accuracy_by_class'][k]:.2f}" for row in shown)]
+        for k, name in enumerate(CLASS_NAMES)
+    ]
+    return markdown(head, lines)

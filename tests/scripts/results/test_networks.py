@@ -1,0 +1,117 @@
+"""Contenders of F9: annealed conditions stay pure functions, choices follow the rule that the page states."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import kdist
+from scripts.results.cads import Annealed, annealing, dynamic_scales
+from scripts.results.families import FAMILIES, PLAIN, Network
+from scripts.results.networks import TARGETS, at_least, compute, draw, texts
+from scripts.results.store import Store
+
+SIGMAS = kdist.solvers.karras_sigmas(10, 0.02, 80.0)
+
+
+class Embedded(nn.Module):
+    """Returns its class vector, so that a test sees what the network gets."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(4, 256)
+
+    def forward(self, x, sigma, *, class_cond):
+        return self.embedding(class_cond)
+
+
+@pytest.fixture
+def annealed():
+    model = Embedded()
+    return Annealed(model, model.embedding, 3, SIGMAS, strength=0.25, low=0.3, high=0.8)
+
+
+def call(model, sigma, classes=(0, 1, 3), seeds=(7, 8, 9)):
+    classes = torch.tensor(classes)
+    level = torch.full((len(classes),), float(sigma))
+    return model(torch.zeros(len(classes), 1), level, class_cond=classes, seed=torch.tensor(seeds)).detach()
+
+
+def test_annealing_is_the_papers_ramp():
+    gamma = annealing(SIGMAS, 0.3, 0.8)
+    time = 1 - np.arange(10) / 10
+    assert gamma[:2] == [0, 0]
+    assert gamma[-3:] == [1, 1, 1]
+    middle = (time > 0.3) & (time < 0.8)
+    np.testing.assert_allclose(np.array(gamma)[middle], (0.8 - time[middle]) / 0.5)
+
+
+def test_dynamic_scales_begin_at_1_and_end_at_the_scale():
+    scale = dynamic_scales(5.0, SIGMAS, 0.3, 0.8)
+    assert scale(SIGMAS[0]) == 1
+    assert scale(SIGMAS[-2]) == 5
+    assert scale(SIGMAS[5]) == pytest.approx(1 + 4 * (0.8 - 0.5) / 0.5)
+
+
+def test_a_call_made_twice_or_in_another_order_is_the_same(annealed):
+    first = call(annealed, 5.0)
+    assert torch.equal(call(annealed, 5.0), first)
+    assert torch.equal(call(annealed, 5.0, (1, 0), (8, 7)), first[[1, 0]])
+    assert not torch.equal(call(annealed, 5.0, seeds=(1, 2, 3))[:2], first[:2])
+    assert not torch.equal(call(annealed, 4.0)[:2], first[:2])
+
+
+def test_nothing_is_changed_without_a_class_nor_at_the_end(annealed):
+    with torch.no_grad():
+        plain = annealed.embedding(torch.tensor([0, 1, 3]))
+    noisy = call(annealed, 5.0)
+    assert torch.equal(noisy[2], plain[2])
+    assert torch.equal(call(annealed, 0.03), plain)
+    # brought back to the mean and deviation of the class's vector, to float32's rounding
+    torch.testing.assert_close(noisy.mean(1), plain.mean(1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(noisy.std(1), plain.std(1), atol=1e-5, rtol=0)
+    # in the first steps nothing of the class is left: the correlation of 256 independent numbers is below 4 / sqrt(256)
+    start = call(annealed, 80.0)[0] - plain[0].mean()
+    centred = plain[0] - plain[0].mean()
+    assert abs(float((start * centred).sum() / start.norm() / centred.norm())) < 0.25
+
+
+def test_families_are_tuned_equally_hard():
+    assert {len(family.settings) for family in FAMILIES} == {6}
+    assert len({family.name for family in (*FAMILIES, PLAIN)}) == len(FAMILIES) + 1
+    model = Embedded()
+    for family in FAMILIES:
+        assert len(set(family.settings)) == 6
+        for setting in family.settings:
+            assert setting.guided(Network(model, model, model.embedding, 3, SIGMAS)) is not None
+            assert str(setting)
+
+
+def test_the_nearest_that_reaches_the_target():
+    found = [
+        {"accuracy": [accuracy, 0, 1], "energy_distance": [distance, 0, 1]}
+        for accuracy, distance in ((0.8, 0.0), (0.9, 0.3), (0.95, 0.2), (1.0, 0.4))
+    ]
+    assert at_least(found, 0.85) == 2
+    assert at_least(found, 0.99) == 3
+    assert at_least(found, 1.01) is None
+
+
+def test_rows_tables_and_picture(tmp_path):
+    options = {
+        "networks": {"digits": ["constant", "CADS", "weak model"]},
+        "tune_seed": 5, "tune_per_class": 2, "report_seeds": [101, 102], "per_class": {"digits": 2}, "steps": 3,
+    }  # fmt: skip
+    store = Store(tmp_path / "F9.json")
+    rows = compute(store, **options)
+    assert [row["kind"] for row in rows].count("tried") == 3 * 6 + 1
+    assert compute(Store(tmp_path / "F9.json", frozen=True), **options) == rows  # nothing is measured twice
+    reported = [row for row in rows if row["kind"] == "reported"]
+    assert {row["target"] for row in reported} == {*TARGETS, "unguided"}
+    shown = texts(rows)
+    assert shown["tried"] == "19"
+    assert "no guidance" in shown["real"]
+    assert "weak model" in shown["constant"]
+    draw(rows, tmp_path / "F9.png")
+    assert (tmp_path / "F9.png").read_bytes()[:4] == b"\x89PNG"
