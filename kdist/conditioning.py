@@ -62,8 +62,8 @@ def unconditional_args(extra_args: Mapping[str, Any], uncond: Uncond | None, bat
         if not isinstance(result, Mapping):
             raise TypeError(f"uncond, as a function, must return the keyword arguments; got {type(result).__name__}")
         return dict(result)
-    missing = sorted(set(uncond) - set(extra_args))
-    if missing:
+    if not uncond.keys() <= extra_args.keys():
+        missing = sorted(uncond.keys() - extra_args.keys())
         raise ValueError(
             f"uncond overrides {', '.join(map(repr, missing))}, but extra_args has "
             f"{', '.join(map(repr, extra_args)) or 'no arguments'}: misspelt, or extra_args not passed to the sampler?"

@@ -197,8 +197,8 @@ class GuidedDenoiser(Wrapper):
                 parts = [(take_rows(x, r, batch), take_rows(call.sigma, r, batch)) for r in (uncond_rows, cond_rows)]
                 stacked, sigma = (torch.cat(pair) for pair in zip(*parts, strict=True))
                 made = self._call(model, stacked, sigma, args, batch, "guided")
-                uncond, cond = made.split([part.shape[0] for part, _ in parts])
-                return cond, uncond
+                first = parts[0][0].shape[0]
+                return made[first:], made[:first]
         # the order of classic CFG code: unconditional first
         uncond = self._pass(weak, x, call.sigma, call.uncond_args, uncond_rows, "unconditional")
         cond = self._pass(model, x, call.sigma, call.cond_args, cond_rows, "conditional")
