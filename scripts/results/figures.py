@@ -33,6 +33,12 @@ class Figure:
 # of scripts/sd15/sample.py
 LATENT = ("unguided", "constant", "interval", "late-50", "late-60", "late-70", "window-50-70", "early-30")
 
+# of scripts/results/families.py: all but the rules
+WITHOUT_RULES = (
+    "constant", "interval", "dynamic CFG", "CADS", "late negative", "early negative", "opposite, then guided",
+    "window, then guided again", "linear in variance", "weak model", "weak model, interval",
+)  # fmt: skip
+
 FIGURES: dict[str, Figure] = {
     "F1": Figure(
         "A guided Gaussian class: mean and variance against the scale",
@@ -177,6 +183,27 @@ FIGURES: dict[str, Figure] = {
         minutes=15,
         full={"per_class": 48, "theory_per_class": 16, "seed": 0},
         quick={"saved": "docs/data/F8.json"},
+    ),
+    "F9": Figure(
+        title="Families of guidance on two networks, at equal accuracy",
+        module="networks",
+        minutes=60,
+        full={
+            "networks": {"fashion": WITHOUT_RULES, "digits": WITHOUT_RULES},
+            "tune_seed": 5,
+            "tune_per_class": {"fashion": 20, "digits": 25},
+            "report_seeds": [101, 102, 103],
+            "per_class": {"fashion": 16, "digits": 30},
+            "steps": 20,
+        },
+        quick={
+            "networks": {"fashion": ["constant"], "digits": ["constant", "CADS", "weak model"]},
+            "tune_seed": 5,
+            "tune_per_class": {"fashion": 2, "digits": 2},
+            "report_seeds": [101, 102],
+            "per_class": {"fashion": 2, "digits": 2},
+            "steps": 2,
+        },
     ),
 }
 

@@ -142,7 +142,7 @@ def compute(
     *,
     networks: Mapping[str, Sequence[str] | None],
     tune_seed: int,
-    tune_per_class: int,
+    tune_per_class: Mapping[str, int],
     report_seeds: Sequence[int],
     per_class: Mapping[str, int],
     steps: int,
@@ -152,19 +152,19 @@ def compute(
     Args:
         store: see :mod:`scripts.results.store`.
         networks: names of :class:`Subject`, and the families that are tried on each (None: all of them).
-        tune_seed, tune_per_class: of the samples that settings are chosen by.
-        report_seeds: of the samples that are reported.
-        per_class: samples of a class from each report seed, by data set.
+        tune_seed, tune_per_class: of the samples that settings are chosen by; per class, by data set.
+        report_seeds, per_class: of the samples that are reported, the same.
         steps: of the solver.
     """
     rows: list[dict[str, Any]] = []
     for name, families in networks.items():
+        data = name.partition("-")[0]
         rows += _on_network(
             store,
             Subject(name, steps),
             families,
-            tune={"seeds": [tune_seed], "per_class": tune_per_class, "stage": "search"},
-            report={"seeds": list(report_seeds), "per_class": per_class[name.partition("-")[0]], "stage": "certify"},
+            tune={"seeds": [tune_seed], "per_class": tune_per_class[data], "stage": "search"},
+            report={"seeds": list(report_seeds), "per_class": per_class[data], "stage": "certify"},
         )
     return rows
 

@@ -101,7 +101,8 @@ def test_the_nearest_that_reaches_the_target():
 def test_rows_tables_and_picture(tmp_path):
     options = {
         "networks": {"digits": ["constant", "CADS", "weak model"]},
-        "tune_seed": 5, "tune_per_class": 2, "report_seeds": [101, 102], "per_class": {"digits": 2}, "steps": 3,
+        "tune_seed": 5, "tune_per_class": {"digits": 2},
+        "report_seeds": [101, 102], "per_class": {"digits": 2}, "steps": 3,
     }  # fmt: skip
     store = Store(tmp_path / "F9.json")
     rows = compute(store, **options)
