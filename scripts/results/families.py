@@ -82,7 +82,7 @@ class Family:
     """A name, a group for the colour, and the settings that the tuning seed chooses among."""
 
     name: str
-    group: str  # plain, below 1, rule or weak
+    group: str  # of networks.GROUPS
     settings: tuple[Setting, ...]
 
 
@@ -90,18 +90,18 @@ def _each(text: str, *values: tuple[float, ...], **others: Any) -> tuple[Setting
     return tuple(Setting(text.format(*numbers), **others) for numbers in values)
 
 
-PLAIN = Family("no guidance", "plain", (Setting("1"),))
+PLAIN = Family("no guidance", "constant", (Setting("1"),))
 FAMILIES = (
-    Family("constant", "plain", _each("{:g}", (1.1,), (1.25,), (1.5,), (2,), (3,), (5,))),
+    Family("constant", "constant", _each("{:g}", (1.1,), (1.25,), (1.5,), (2,), (3,), (5,))),
     Family(
         "interval",
-        "plain",
+        "interval",
         _each("interval:scale={:g},sigma_lo={:g},sigma_hi={:g}",
               (1.5, 0.3, 5), (2, 0.3, 2.5), (3, 0.3, 2.5), (3, 0.3, 1.5), (5, 0.3, 1.5), (8, 0.2, 1)),
     ),
     Family(
         "dynamic CFG",
-        "plain",
+        "annealed",
         tuple(
             Setting(dynamic=numbers)
             for numbers in ((2, 0.6, 0.9), (3, 0.6, 0.9), (5, 0.6, 0.9), (3, 0.4, 0.8), (5, 0.4, 0.8), (3, 0.2, 0.6))
@@ -109,7 +109,7 @@ FAMILIES = (
     ),
     Family(
         "CADS",
-        "plain",
+        "annealed",
         tuple(
             Setting(f"{scale:g}", cads=(strength, low, high))
             for scale, strength, low, high in (

@@ -13,6 +13,7 @@ Fashion-MNIST in 40 principal components against 200 held-out images of each cla
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -37,7 +38,20 @@ __all__ = ["Subject", "at_least", "compute", "draw", "texts"]
 WEIGHTS = Path(__file__).parents[2] / "docs" / "data"  # of the further trainings: digits-1.safetensors, ...
 LAW = ("energy_distance", "displacement", "trace_ratio", "variance_main", "variance_rest", "overshoot", "separability")
 TARGETS = {"real": "of real images", "constant": "of constant 2"}
-GROUPS = {"plain": "1 and above", "below 1": "schedules below 1", "rule": "rules", "weak": "weak model"}
+GROUPS = {
+    "constant": "constant scales",
+    "interval": "intervals",
+    "annealed": "annealed (dynamic CFG, CADS)",
+    "below 1": "schedules below 1",
+    "weak": "weak model",
+    "rule": "rules",
+}
+NUMBERS = (
+    ("energy_distance", "distance", 3),
+    ("accuracy", "accuracy", 3),
+    ("trace_ratio", "variance", 2),
+    ("displacement", "displacement", 2),
+)
 BATCH = 250
 SOLVER = "dpmpp_2m"
 
@@ -213,27 +227,28 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     networks = [row for row in rows if row["kind"] == "network"]
     panels = {
-        "energy_distance": (0.0, "energy distance"),
-        "displacement": (0.0, "means displaced"),
-        "trace_ratio": (1.0, "variance kept"),
+        "energy_distance": (0.0, (-0.015, 1.0), "energy distance"),
+        "displacement": (0.0, (-0.05, 1.0), "means displaced"),
+        "trace_ratio": (1.0, (0.4, 1.5), "variance kept"),
     }
-    size = (1.5 + 3.6 * len(networks), 9.5)
+    size = (1.5 + 5.2 * len(networks), 10.5)
     figure, axes = plt.subplots(3, len(networks), figsize=size, layout="constrained", squeeze=False, sharex="col")
     for column, network in enumerate(networks):
         own = [row for row in rows if row["network"] == network["network"] and "accuracy" in row]
-        for ax, (quantity, (right, label)) in zip(axes[:, column], panels.items(), strict=True):
+        for ax, (quantity, (right, limits, label)) in zip(axes[:, column], panels.items(), strict=True):
             _panel(ax, own, quantity)
             ax.axhline(right, color="0.6", lw=0.8, zorder=0)
             ax.axvline(network["accuracy_real"][0], color="0.6", lw=0.8, ls="--", zorder=0)
             ax.set_ylabel(label if column == 0 else "")
+            ax.set_ylim(limits)
         axes[0, column].set_yscale("symlog", linthresh=0.02)
         axes[0, column].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes[0, column].set_title(network["network"], fontsize=10)
         least = min(row["accuracy"][0] for row in own if row["family"] == PLAIN.name)
-        axes[0, column].set_xlim(least - 0.02, 1.004)
+        axes[0, column].set_xlim(least - 0.2 * (1 - least), 1 + 0.05 * (1 - least))
         axes[2, column].set_xlabel("accuracy (dashed: of real images)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -241,14 +256,16 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 def _panel(ax: Any, rows: Sequence[Mapping[str, Any]], quantity: str) -> None:
     """Small points: settings on the tuning seed; large ones with bars: what was reported, larger for more calls."""
     for (group, label), colour, marker in zip(GROUPS.items(), COLOURS, MARKERS, strict=False):
-        tried = [row for row in rows if row["group"] == group and row["kind"] == "tried"]
-        ax.plot(*_places(tried, quantity), ".", ms=3, color=colour, alpha=0.35)
-        shown = [row for row in rows if row["group"] == group and row["kind"] == "reported"]
+        own = [row for row in rows if row["group"] == group]
+        tried = [row for row in own if row["kind"] == "tried"]
+        if not own:
+            continue
+        line = "-" if group == "constant" else ""
+        ax.plot(*_places(tried, quantity), marker=".", ms=4, lw=0.8, ls=line, color=colour, alpha=0.4)
+        shown = [row for row in own if row["kind"] == "reported"]
         x, y = _places(shown, quantity)
         ax.errorbar(x, y, *(_bars(shown, name) for name in (quantity, "accuracy")), fmt="none", lw=0.7, color=colour)
-        ax.scatter(x, y, s=[row["calls"] for row in shown], marker=marker, color=colour, label=label, lw=0, alpha=0.8)
-    constants = [row for row in rows if row["family"] == "constant" and row["kind"] == "tried"]
-    ax.plot(*_places(constants, quantity), lw=0.8, color=COLOURS[0], alpha=0.5, label="constant scales")
+        ax.scatter(x, y, s=[1.5 * row["calls"] for row in shown], marker=marker, color=colour, label=label, lw=0)
 
 
 def _places(rows: Sequence[Mapping[str, Any]], quantity: str) -> tuple[list[float], list[float]]:
@@ -263,16 +280,31 @@ def _bars(rows: Sequence[Mapping[str, Any]], quantity: str) -> list[list[float]]
 
 def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Tables ``real`` and ``constant`` (energy distance of each family on each network at that target), ``best`` (the
-    nearest of each network in full), ``classes`` (Fashion-MNIST by class), ``networks``, ``tried``."""
+    nearest of each network in full), ``classes`` (Fashion-MNIST by class), ``networks``, ``tried``, single numbers."""
     networks = [row for row in rows if row["kind"] == "network"]
     tried = sum(row["kind"] == "tried" for row in rows)
     return {
         **{target: _distances(rows, networks, target) for target in TARGETS},
         "best": _best(rows, networks),
         "classes": _classes(rows),
-        "networks": ", ".join(row["network"] for row in networks),
+        **_numbers(rows, networks),
+        "networks": " and ".join(row["network"] for row in networks),
         "tried": str(tried),
     }
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """``NETWORK_FAMILY_QUANTITY`` of what was reported at the accuracy of real images."""
+    found = {}
+    for network in networks:
+        name = network["network"].replace("-", "_")
+        found[f"{name}_accuracy_real"] = f"{network['accuracy_real'][0]:.3f}"
+        for family, row in _reported(rows, network["network"], "real").items():
+            if row["setting"]:
+                slug = f"{name}_{re.sub(r'[^a-z]+', '_', family.lower()).strip('_')}"
+                found |= {f"{slug}_{short}": number(row[key][0], places) for key, short, places in NUMBERS}
+                found |= {f"{slug}_calls": f"{row['calls']:.0f}", f"{slug}_setting": f"`{row['setting']}`"}
+    return found
 
 
 def _reported(rows: Sequence[Mapping[str, Any]], network: str, target: str) -> dict[str, Mapping[str, Any]]:
