@@ -279,13 +279,14 @@ def _bars(rows: Sequence[Mapping[str, Any]], quantity: str) -> list[list[float]]
 
 
 def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Tables ``real`` and ``constant`` (energy distance of each family on each network at that target), ``best`` (the
-    nearest of each network in full), ``classes`` (Fashion-MNIST by class), ``networks``, ``tried``, single numbers."""
+    """Tables ``real`` and ``constant`` (energy distance of each family on each network at that target), one by the
+    name of each network with everything measured at the accuracy of real images, ``classes`` (Fashion-MNIST by class);
+    ``networks``, ``tried``, and single numbers."""
     networks = [row for row in rows if row["kind"] == "network"]
     tried = sum(row["kind"] == "tried" for row in rows)
     return {
         **{target: _distances(rows, networks, target) for target in TARGETS},
-        "best": _best(rows, networks),
+        **{network["network"].replace("-", "_"): _in_full(rows, network["network"]) for network in networks},
         "classes": _classes(rows),
         **_numbers(rows, networks),
         "networks": " and ".join(row["network"] for row in networks),
@@ -342,22 +343,22 @@ def _cell(row: Mapping[str, Any] | None) -> str:
     return f"{interval(row['energy_distance'], 3)} at {row['accuracy'][0]:.3f}"
 
 
-def _best(rows: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]], most: int = 5) -> str:
-    """The nearest families of each network at each target, with everything that was measured of them."""
-    head = ["network", "at the accuracy", "guidance", "setting", "distance", "displaced", "variance", "main", "rest",
+def _in_full(rows: Sequence[Mapping[str, Any]], network: str) -> str:
+    """Everything that was measured at the accuracy of real images, the nearest first."""
+    head = ["guidance", "setting", "distance", "means displaced", "variance kept", "main directions", "rest",
             "accuracy", "calls"]  # fmt: skip
-    lines = []
-    for network in networks:
-        for target, words in TARGETS.items():
-            own = [row for row in _reported(rows, network["network"], target).values() if row["setting"]]
-            guided = sorted((row for row in own if row["target"] == target), key=lambda r: r["energy_distance"][0])
-            constant = [row for row in guided[most:] if row["family"] == "constant"]
-            for row in (*(r for r in own if r["target"] == "unguided"), *guided[:most], *constant):
-                numbers = (number(row[name][0]) for name in LAW[1:5])
-                lines.append([
-                    network["network"], words, row["family"], f"`{row['setting']}`",
-                    interval(row["energy_distance"], 3), *numbers, f"{row['accuracy'][0]:.3f}", f"{row['calls']:.0f}",
-                ])  # fmt: skip
+    own = [row for row in _reported(rows, network, "real").values() if row["setting"]]
+    lines = [
+        [
+            row["family"],
+            f"`{row['setting']}`",
+            interval(row["energy_distance"], 3),
+            *(number(row[name][0]) for name in LAW[1:5]),
+            f"{row['accuracy'][0]:.3f}",
+            f"{row['calls']:.0f}",
+        ]
+        for row in sorted(own, key=lambda row: row["energy_distance"][0])
+    ]
     return markdown(head, lines)
 
 

@@ -114,5 +114,6 @@ def test_rows_tables_and_picture(tmp_path):
     assert shown["tried"] == "19"
     assert "no guidance" in shown["real"]
     assert "weak model" in shown["constant"]
+    assert "means displaced" in shown["digits"]
     draw(rows, tmp_path / "F9.png")
     assert (tmp_path / "F9.png").read_bytes()[:4] == b"\x89PNG"
