@@ -244,7 +244,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes[0, column].set_yscale("symlog", linthresh=0.02)
         axes[0, column].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes[0, column].set_title(network["network"], fontsize=10)
-        least = min(row["accuracy"][0] for row in own if row["family"] == PLAIN.name)
+        least = min(0.99, *(row["accuracy"][0] for row in own if row["family"] == PLAIN.name))
         axes[0, column].set_xlim(least - 0.2 * (1 - least), 1 + 0.05 * (1 - least))
         axes[2, column].set_xlabel("accuracy (dashed: of real images)")
     handles, labels = axes[0, 0].get_legend_handles_labels()

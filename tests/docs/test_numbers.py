@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from scripts.pages import choosing, overhead
+from scripts.results import networks
+from scripts.results.figures import FIGURES
+from scripts.results.store import Store
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -17,20 +20,32 @@ def test_choosing_is_made_of_the_records():
     assert (DOCS / "choosing.md").read_text() == choosing.page()
 
 
-def test_what_choosing_says_of_fashion_in_words():
-    rows = choosing.rows(measure=False)
-    interval, constant, strong, early, none = (
-        next(row for name, row in rows.items() if name.startswith(start))
-        for start in ("interval", "constant 1.25", "constant 2", "early negative", "no guidance")
+def test_what_the_pages_say_in_words_of_f9():
+    """The sentences around the numbers of results.md and choosing.md: orders, overlaps and what was not reached."""
+    figure = FIGURES["F9"]
+    rows = networks.compute(Store(DOCS / "data" / "F9.json", frozen=True), **figure.full)
+    real = [row for row in rows if row["kind"] == "reported" and row["target"] == "real"]
+    fashion, digits = (
+        {row["family"]: row for row in real if row["network"] == network} for network in ("fashion", "digits")
     )
-    assert interval["accuracy"] > constant["accuracy"]
-    assert interval["distance"][0] <= constant["distance"][0]
-    assert early["accuracy"] > max(strong["accuracy"], interval["accuracy"])
-    assert interval["distance"][0] < early["distance"][0] < strong["distance"][0]
-    assert early["calls"] < strong["calls"]
-    for cost in ("distance", "displacement"):  # "rise with the scale"
-        values = [row[cost][0] if cost == "distance" else row[cost] for row in (none, constant, strong)]
-        assert values == sorted(values)
+
+    def by_distance(own):
+        reached = [row for row in own.values() if row["setting"]]
+        return [row["family"] for row in sorted(reached, key=lambda row: row["energy_distance"][0])]
+
+    assert by_distance(fashion)[:3] == ["interval", "dynamic CFG", "CADS"]
+    for own in (fashion, digits):
+        assert set(by_distance(own)[-2:]) == {"late negative", "linear in variance"}
+    assert fashion["opposite, then guided"]["setting"] is None
+    assert fashion["weak model"]["energy_distance"][0] > fashion["constant"]["energy_distance"][0]
+    assert fashion["early negative"]["energy_distance"][0] < fashion["constant"]["energy_distance"][0]
+    assert "sigma_switch=10" in fashion["early negative"]["setting"]
+    assert digits["weak model"]["setting"] is None
+    nearest = by_distance(digits)[:-2]
+    assert len(nearest) == 7
+    assert max(digits[name]["energy_distance"][1] for name in nearest) < min(
+        digits[name]["energy_distance"][2] for name in nearest
+    )
 
 
 @pytest.mark.parametrize(
