@@ -201,6 +201,10 @@ def test_passes_and_scales():
     assert modify(window, 0.75, ["n"], model=flow)[2] == 0.0  # s = 0.75 is sigma 3
     with pytest.raises(ValueError, match="different noise levels"):
         forge.conditioning_modifier(window)(None, None, torch.tensor([9.0, 1.0]), ["n"], [], 7.0, {}, 0)
+    without = [None, [{"strength": 1}], 1.0, {}, 0]  # no negative prompt, which the web UI does not make at scale 1
+    assert list(forge.conditioning_modifier(window)(None, None, torch.tensor([0.2]), *without)[3:]) == without
+    with pytest.raises(ValueError, match="the scale is 4 at sigma 9, which needs the negative prompt"):
+        forge.conditioning_modifier(window)(None, None, torch.tensor([9.0]), *without)
 
 
 @pytest.mark.parametrize(

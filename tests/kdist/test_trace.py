@@ -282,6 +282,23 @@ def test_pictures(tmp_path, monkeypatch):
     assert len(short.plot().axes) == 2
 
 
+def test_a_picture_every_few_steps(tmp_path):
+    guided = kdist.guide(GaussianPair(), 3.0, uncond=UNCOND)
+    with guided.trace() as trace:
+        draw = trace.plot_callback(tmp_path / "t.png", every=3)
+        draw({"i": 0})
+        assert not (tmp_path / "t.png").exists()  # nothing was traced yet
+        drawn = []
+        for step, level in enumerate(levels(7)):
+            guided(torch.zeros(2, 3), level.expand(2), class_cond=torch.zeros(2, dtype=torch.int64))
+            draw({"i": step})
+            drawn += [step] * (tmp_path / "t.png").exists()
+            (tmp_path / "t.png").unlink(missing_ok=True)
+    assert drawn == [0, 3, 6]
+    with pytest.raises(ValueError, match="every must be at least 1; got 0"):
+        trace.plot_callback(tmp_path / "t.png", every=0)
+
+
 def test_bad_input():
     guided = kdist.guide(GaussianPair(), 3.0, uncond=UNCOND)
     with guided.trace() as trace:

@@ -66,6 +66,8 @@ def test_invariant_and_the_same_for_tensors() -> None:
     value = energy_distance(real, fake)
     # 1e-9: squares of differences of features 100 spreads away from the origin
     assert energy_distance(7 * real @ turn + 100, 7 * fake @ turn + 100) == pytest.approx(value, rel=1e-9)
+    # the mean is taken off first: squares of 1e7 would leave distances of 1 with an error of 0.1
+    assert energy_distance(real + 1e7, fake + 1e7) == pytest.approx(value, rel=1e-6)
     assert energy_distance(torch.from_numpy(real), torch.from_numpy(fake)) == value
     assert energy_distance(torch.from_numpy(real).half(), fake) == pytest.approx(value, rel=0.01)  # half's rounding
 

@@ -265,3 +265,11 @@ def test_every_registered_schedule_is_covered_here():
         *by_row,
     }
     assert all(issubclass(cls, Schedule) for cls in SIMPLE)
+
+
+@pytest.mark.parametrize(
+    "schedule", [Triangle(4, 1.0, **RANGE), Exponential(4, **RANGE, decay=60), Beta(4, **RANGE)], ids=lambda s: s.kind
+)
+def test_nothing_is_guided_outside_unless_asked_for(schedule):
+    assert schedule(20.0) == pytest.approx(1, abs=1e-20)  # 3 exp(-60)
+    assert schedule.with_scale(7.0)(20.0) == pytest.approx(1, abs=1e-20)
