@@ -40,6 +40,13 @@ def test_distance_of_far_points_in_closed_form():
     assert compare(x, x + 10).distance.value == pytest.approx((2 * 10 - 8 / 3) / (4 / 3))
 
 
+def test_the_vendi_ratio_is_that_of_the_two_scores():
+    x, y = np.random.default_rng(5).normal(size=(2, 12, 4))
+    found = compare(x, y * [1, 1, 0.1, 0.1])
+    assert found.vendi < found.vendi_reference
+    assert np.exp(found.log_vendi.value) == pytest.approx(found.vendi / found.vendi_reference, rel=1e-12)
+
+
 def test_swapped_is_the_distance_with_pairs_exchanged():
     x, y = np.random.default_rng(2).normal(size=(2, 9, 4)) * np.array([1, 1.5])[:, None, None]
     found = compare(x, y, resamples=1, seed=3)

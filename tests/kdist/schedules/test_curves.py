@@ -245,6 +245,7 @@ def test_with_scale_moves_the_peak(schedule, peak):
         (lambda: Triangle(4, 20.0, **RANGE), "sigma_peak must be below sigma_max"),
         (lambda: Exponential(4, **RANGE, decay="fast"), "decay must be a number"),
         (lambda: Beta(4, **RANGE, a=1), "above 1"),
+        (lambda: Beta(4, **RANGE, b=1), "above 1"),
         (lambda: schedules.parse("ramp:start=1,end=4"), "ramp needs sigma_min, sigma_max"),
         (lambda: schedules.parse("beta:scale=4,sigma_min=1,sigma_max=2,c=3"), "beta has no 'c'"),
         (lambda: schedules.from_json('{"kdist_schedule": 99, "type": "beta"}'), "upgrade kdist"),
