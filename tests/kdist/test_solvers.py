@@ -172,7 +172,7 @@ def test_karras_levels_are_k_diffusions():
 
 
 def test_range_solvers_start_at_the_highest_level_and_leave_zeros_out():
-    """The two that take a range get the lowest and the highest positive level of the list, whatever its order."""
+    """The two that take a range get the lowest and the highest positive level of the list."""
     seen = []
 
     def sample_dpm_adaptive(model, x, sigma_min, sigma_max, extra_args=None, callback=None, disable=None):
@@ -182,3 +182,9 @@ def test_range_solvers_start_at_the_highest_level_and_leave_zeros_out():
     sample(sample_dpm_adaptive, None, torch.ones(1), torch.tensor([10.0, 2.0, 0.5, 0.0]))
     sample(sample_dpm_adaptive, None, torch.ones(1), torch.tensor([10.0, 2.0, 0.5]))
     assert seen == [(0.5, 10.0)] * 2
+
+
+@pytest.mark.parametrize("steps", [4, 7, 12])
+def test_dpm_fast_makes_one_call_a_step(steps):
+    """Its n is the number of network calls; the list has a level more than steps."""
+    assert len(called_sigmas("dpm_fast", karras_sigmas(steps, 0.02, 80.0))) == steps

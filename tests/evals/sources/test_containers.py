@@ -241,6 +241,9 @@ def test_byte_order_mark_and_line_ends(tmp_path):
     for text in ("file,label\r\na.png,5\r\nb.png,6\r\n", "a.png, 5\nb.png , 6", "a.png,5\rb.png,6"):
         (tmp_path / "l.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
         assert as_source(folder, labels=tmp_path / "l.csv").labels.tolist() == [5, 6]
+    for name, text in (("l.csv", "a.png, cat\nb.png,cat "), ("l.json", '{"a.png": " cat", "b.png": "cat"}')):
+        (tmp_path / name).write_text(text)  # one class, whatever stands around its name
+        assert as_source(folder, labels=tmp_path / name).classes == {0: "cat"}
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,8 @@ class TestArrays:
             (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), {"layout": "CHWN"}, "layout must be 'NCHW' or 'NHWC'"),
             (torch.zeros(8, 8, dtype=torch.uint8), {}, r"must be \(N, C, H, W\)"),
             (torch.zeros(0, 3, 8, 8, dtype=torch.uint8), {}, "images is empty"),
+            (torch.zeros(2, 0, 5, dtype=torch.uint8), {}, "has no pixels"),
+            (torch.zeros(2, 3, 5, 0, dtype=torch.uint8), {}, "has no pixels"),
             (np.zeros((2, 8, 8, 3), np.uint8) + 9, {"labels": [1]}, r"one label per sample, shape \(2,\); got shape"),
             (np.zeros((2, 8, 8, 3), np.uint8) + 9, {"labels": [1, -1]}, "whole numbers from 0"),
             (np.zeros((2, 8, 8, 3), np.uint8) + 9, {"labels": [0.5, 1.5]}, "must be whole numbers"),

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from kdist.evals.statistics.gram import double_centre, squared_distances, squared_residuals, trace_of_squares
+from kdist.evals.statistics.gram import (
+    double_centre,
+    split_means,
+    squared_distances,
+    squared_residuals,
+    trace_of_squares,
+)
 
 
 @pytest.fixture
@@ -42,3 +48,33 @@ def test_trace_of_the_squared_covariance_is_unbiased():
     assert found.mean() == pytest.approx(17, abs=4 * error)
     assert plain.mean() > 17 + 4 * error
     assert np.isnan(trace_of_squares(np.eye(3)))  # below four samples
+
+
+@pytest.mark.parametrize("n_a", [2, 5])
+def test_means_of_splits(x, n_a):
+    """The larger and the smaller group first: squared means less their noise, products, traces, group by group."""
+    random = np.random.default_rng(3)
+    members = np.stack([random.permutation(np.arange(7) < n_a) for _ in range(4)]).astype(float)
+    stack = np.stack([x @ x.T, (2 * x + 1) @ (2 * x + 1).T])
+    found = split_means(stack, members)
+    for k, samples in enumerate((x, 2 * x + 1)):
+        for b, chosen in enumerate(members.astype(bool)):
+            a, rest = samples[chosen], samples[~chosen]
+            traces = [np.cov(group.T).trace() for group in (a, rest)]
+            means = [group.mean(axis=0) for group in (a, rest)]
+            each = found[k, b]
+            assert (each.trace_a, each.trace_b) == pytest.approx(traces, rel=1e-9)  # float64
+            squares = [m @ m - t / len(g) for m, t, g in zip(means, traces, (a, rest), strict=True)]
+            assert (each.aa, each.bb) == pytest.approx(squares, rel=1e-9)
+            assert each.ab == pytest.approx(means[0] @ means[1], rel=1e-9)
+            assert each.squared == pytest.approx(squares[0] - 2 * means[0] @ means[1] + squares[1], rel=1e-9)
+
+
+def test_products_with_the_way_to_the_mean(x):
+    """u = (1 - w) mean_b + w v: <mean_a - mean_b, u> by its definition, the noise of mean_b taken off."""
+    members, v, w = (np.arange(7) < 3).astype(float)[None], np.array([1.0, 2, 0, -1]), 0.25
+    found = split_means((x @ x.T)[None], members, anchor=(w, (x @ v)[None]))[0, 0]
+    a, b = x[:3], x[3:]
+    noise = np.cov(b.T).trace() / 4
+    u = (1 - w) * b.mean(axis=0) + w * v
+    assert found.along == pytest.approx((a.mean(axis=0) - b.mean(axis=0)) @ u + (1 - w) * noise, rel=1e-9)

@@ -275,3 +275,34 @@ def test_bad_sigma(sigma):
 def test_sigma_of_another_type():
     with pytest.raises(TypeError, match="number or a torch tensor; got list"):
         kdist.Constant(1.0)([1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "may"),
+    [
+        (kdist.Constant(3.0), False),
+        (kdist.Constant(0.0), True),
+        (kdist.Constant(1.0), True),
+        (kdist.Interval(3.0, 0.3, 2.0), True),
+        (kdist.Interval(3.0, 0.3, 2.0, outside=0.0), True),
+        (kdist.Interval(0.0, 0.3, 2.0, outside=2.0), True),
+        (kdist.Interval(1.0, 0.3, 2.0, outside=2.0), True),
+        (kdist.Interval(3.0, 0.3, 2.0, outside=2.0), False),
+        (kdist.LateNegative(3.0, 1.0), True),
+        (kdist.LateNegative(3.0, 1.0, late=1.0), True),
+        (kdist.LateNegative(3.0, 1.0, late=-0.5), False),
+        (kdist.EarlyNegative(3.0, 1.0, early=-0.5, sigma_end=0.2), True),
+        (kdist.EarlyNegative(3.0, 1.0, early=-0.5), False),
+        (kdist.NegativeWindow(3.0, 0.3, 1.0, inside=-0.5), False),
+        (kdist.NegativeWindow(3.0, 0.3, 1.0, inside=-0.5, after=1.0), True),
+        (kdist.NegativeWindow(3.0, 0.3, 1.0, inside=-0.5, ramp=0.5), True),
+        (kdist.Piecewise((2.0, 1.0), (3.0, 1.0)), True),
+        (kdist.Piecewise((2.0, 1.0), (3.0, 2.0)), False),
+    ],
+    ids=str,
+)
+def test_passes_are_looked_at_only_where_one_may_be_left_out(schedule, may):
+    """Yes where the scale is 0 or 1 anywhere; no spares a look at the scales in every call."""
+    assert schedule.can_skip == may
+    levels = torch.logspace(-2, 1, 200, dtype=torch.float64)
+    assert may or not ((schedule(levels) == 0) | (schedule(levels) == 1)).any()
