@@ -135,9 +135,11 @@ def test_warnings_of_all_sets_are_said_once():
 
 
 def test_files_are_whole_and_agree(comparison, tmp_path):
+    for former in ("prompts.csv", "sets.png", "extreme_classes.png", "mine.csv"):  # of other comparisons, and a user's
+        (tmp_path / former).write_text("old")
     files = written(comparison, tmp_path)
     pictures = {"trade_off.png", "classes.png", "directions.png", "statistics.png"}
-    assert set(files) == {"results.json", "classes.csv", "report.html"} | pictures
+    assert set(files) == {"results.json", "classes.csv", "report.html", "mine.csv"} | pictures
 
     def no_constants(text):
         raise AssertionError(f"{text} is no JSON")
