@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def markdown(notebook: Any) -> str:
             continue
         parts.append(f"```python\n{source}\n```")
         if printed := _printed(cell).rstrip():
-            parts.append(f"```text\n{printed}\n```")
+            lines = [textwrap.fill(line, 100) if len(line) > 100 else line for line in printed.splitlines()]
+            parts.append("\n".join(["```text", *lines, "```"]))
         pictures = ("".join(output.get("data", {}).get("image/png", "")) for output in cell["outputs"])
         parts += [f"![picture drawn by the code above](data:image/png;base64,{png.strip()})" for png in pictures if png]
     return "\n\n".join(parts) + "\n"

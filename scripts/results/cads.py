@@ -40,8 +40,8 @@ class Annealed(torch.nn.Module):
         embedding: that submodule: its output (N, d) is what gets noise.
         uncond: the class number that stays as it is.
         sigmas: (steps + 1,) the run's noise levels.
-        strength: of the noise, the paper's s.
-        low, high: see :func:`annealing`.
+        strength: the noise's strength, the paper's s.
+        low, high: the same as in :func:`annealing`.
 
     Call it with ``seed``, (N,) int64, beside ``class_cond``. The vector becomes
     ``sqrt(gamma) y + strength sqrt(1 - gamma) noise``, brought back to the mean and deviation of ``y`` (the paper's

@@ -164,11 +164,11 @@ def compute(
     """Rows of three kinds, by ``kind``: ``tried`` (a setting on the tuning seed), ``reported``, and ``network``.
 
     Args:
-        store: see :mod:`scripts.results.store`.
+        store: where measurements are kept, :mod:`scripts.results.store`.
         networks: names of :class:`Subject`, and the families that are tried on each (None: all of them).
-        tune_seed, tune_per_class: of the samples that settings are chosen by; per class, by data set.
-        report_seeds, per_class: of the samples that are reported, the same.
-        steps: of the solver.
+        tune_seed, tune_per_class: the samples that settings are chosen by; per class, by data set.
+        report_seeds, per_class: the samples that are reported, the same.
+        steps: the solver's steps.
     """
     rows: list[dict[str, Any]] = []
     for name, families in networks.items():
