@@ -162,7 +162,15 @@ def _compute(
 
 
 def _embed(source: Source, extractor: Extractor, usable: Sequence[tuple[int, torch.Tensor]]) -> np.ndarray:
-    x = extractor([image for _, image in usable])
+    try:
+        x = extractor([image for _, image in usable])
+    except RuntimeError as error:  # the network's own: shapes that it does not take, memory
+        names = ", ".join(source.name(index) for index, _ in usable[:3])
+        why = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"extractor {extractor.name!r} fails on a batch of {len(usable)} images ({names}, ...): {why[-1]} (do they "
+            "have the size it takes? size=, --size resizes them)"
+        ) from error
     wrong = [source.name(usable[row][0]) for row in np.flatnonzero(~np.isfinite(x).all(axis=1))]
     if wrong:
         raise ValueError(

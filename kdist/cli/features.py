@@ -23,7 +23,7 @@ from .options import AllowUnknownWeights, Device, MaxBad, Weights, first_process
 if TYPE_CHECKING:
     from kdist.evals import Features
 
-__all__ = ["features", "load_object"]
+__all__ = ["blaming", "features", "load_object"]
 
 _NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # module:name
 
@@ -107,7 +107,7 @@ def features(
         resize=resize.value,
         size=size,
     )
-    with _blaming(*(text for text in (source, extractor) if _NAMED.fullmatch(text))):
+    with blaming(source, extractor):
         result = extract(
             images,
             network,
@@ -147,21 +147,24 @@ def load_object(text: str, what: str, *, call: bool = False) -> Any:
     module, _, name = text.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
-        with _blaming(text):
-            found = getattr(importlib.import_module(module), name)
-            return found() if call and callable(found) and not hasattr(found, "__getitem__") else found
+        with blaming(text):
+            imported = importlib.import_module(module)
+        found = getattr(imported, name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{what}: cannot import {text!r}: {error}") from error
     finally:
         sys.path.remove(os.getcwd())
+    with blaming(text):
+        return found() if call and callable(found) and not hasattr(found, "__getitem__") else found
 
 
 @contextmanager
-def _blaming(*names: str) -> Iterator[None]:
-    """Errors that only somebody else's code can raise, as a ValueError that names it."""
+def blaming(*texts: str) -> Iterator[None]:
+    """Errors that only somebody else's code can raise, as a ValueError that names it (a ``module:name``)."""
+    names = [text for text in texts if _NAMED.fullmatch(text)]
     try:
         yield
-    except (ValueError, TypeError, OSError, ImportError, AttributeError):
+    except (ValueError, TypeError, OSError, ImportError):
         raise
     except (Exception, SystemExit) as error:  # a script's exit must not be taken for ours
         if not names:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .features import load_object
+from .features import blaming, load_object
 from .options import Device, Seed, Weights, grouped, terminal, value_limits
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def tune(
     notes, device = terminal(stderr=True), pick_device(device)
     tuned_on, calls = _subject(subject, shipped, real, goal.limits(), calls, device)
     arguments = goal.arguments(tuned_on, device, notes)
-    with _progress(notes) as progress:
+    with _progress(notes) as progress, blaming(subject, goal.extractor, goal.judge or ""):
         tuned = kdist.tune(
             tuned_on.generate,
             real=tuned_on.real,

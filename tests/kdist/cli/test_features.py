@@ -79,11 +79,16 @@ def test_python_objects_by_name(run, tmp_path):
         ("images", "mine:net", "mine:net raised ZeroDivisionError: "),
         ("broken:anything", "pixels", "broken:anything raised RuntimeError: at import"),
         ("images", "mine:absent", "cannot import 'mine:absent'"),
+        ("images", "mine:wrong", "mine:wrong raised AttributeError: 'Tensor' object has no attribute 'none'"),
+        ("images", "mine:shapes", "extractor 'shapes' fails on a batch of 6 images (a/0.png, a/2.png, a/4.png, ...)"),
         ("script:anything", "pixels", "script:anything raised SystemExit: 0"),
     ],
 )
 def test_errors_of_the_users_code_name_it(run, folder, tmp_path, source, extractor, message):
-    (tmp_path / "mine.py").write_text("def sampler(): raise KeyError('inside')\ndef net(x): return x / (1 // 0)\n")
+    (tmp_path / "mine.py").write_text(
+        "def sampler(): raise KeyError('inside')\ndef net(x): return x / (1 // 0)\n"
+        "def wrong(x): return x.none\ndef shapes(x): return x @ x[:, :, :3]\n"
+    )
     (tmp_path / "broken.py").write_text("raise RuntimeError('at import')\n")
     (tmp_path / "script.py").write_text("raise SystemExit(0)\n")  # one without a main guard
     for module in ("mine", "broken", "script"):
