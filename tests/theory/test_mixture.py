@@ -296,6 +296,7 @@ def test_bad_labels(labels, message):
         (torch.zeros(2, 4), 1.0, 0, "3 numbers per sample"),
         (torch.zeros(2, 3), -1.0, 0, "sigma must be finite"),
         (torch.zeros(2, 3), math.nan, 0, "sigma must be finite"),
+        (torch.zeros(2, 3), math.inf, 0, "sigma must be finite"),
         (torch.zeros(2, 3), torch.ones(3), 0, "one per sample"),
         (torch.zeros(2, 3), 1.0, 3, r"0\.\.2 \(2 is unconditional\)"),
         (torch.zeros(2, 3), 1.0, torch.tensor([0, -1]), r"0\.\.2"),

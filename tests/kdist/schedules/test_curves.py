@@ -274,3 +274,4 @@ def test_every_registered_schedule_is_covered_here():
 def test_nothing_is_guided_outside_unless_asked_for(schedule):
     assert schedule(20.0) == pytest.approx(1, abs=1e-20)  # 3 exp(-60)
     assert schedule.with_scale(7.0)(20.0) == pytest.approx(1, abs=1e-20)
+    assert Beta(4, **RANGE)(1.0) == pytest.approx(4)  # its peak is in the middle
