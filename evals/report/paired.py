@@ -32,11 +32,13 @@ class PairedRatio:
     """Variance of one generated set over that of another.
 
     Attributes:
-        ratio: geometric mean over classes of ``tr S_other / tr S_first``, with interval and p-value.
-        classes: label to the class's ratio, with interval, p-value and q-value over classes.
+        ratio: geometric mean of ``tr S_other / tr S_first`` over the classes where neither is 0, with interval and
+            p-value.
+        classes: label to the class's ratio, with interval, p-value and q-value over classes; 0 where all samples of the
+            other set are the same, nan where those of the first are.
         pairs: number of samples that both sets have, by seed and label, or by place and label.
         by_seed: both sets say that pairs were drawn from the same seeds.
-        smaller, larger: classes whose ratio is below or above 1 with q-value under 1 - confidence.
+        smaller, larger: classes whose ratio is below or above 1 with q-value under 1 - confidence, or is 0.
     """
 
     ratio: Estimate
@@ -81,21 +83,29 @@ def paired_ratio(first: Features, other: Features, *, confidence: float = 0.95) 
             return None
         one = _log_variance(first.x[rows[mine]])
         two = _log_variance(other.x[other_rows[mine]])
-        left_out = two[1:] - one[1:]
+        collapsed = not (np.isfinite(one).all() and np.isfinite(two).all())
+        left_out = np.zeros(count) if collapsed else two[1:] - one[1:]
         spread = (count - 1) / count * np.square(left_out - left_out.mean()).sum()
-        logs.append(float(two[0] - one[0]))
-        errors.append(math.sqrt(spread))
+        logs.append(float(two[0]) - float(one[0]) if math.isfinite(one[0]) else NAN)
+        errors.append(NAN if collapsed else math.sqrt(spread))
         degrees.append(float(variance_degrees(left_out)))
     ratios = [_ratio(*entry, confidence) for entry in zip(logs, errors, degrees, strict=True)]
     ratios = with_q_values(ratios)
     significant = [ratio for ratio in ratios if ratio.q_value < 1 - confidence]
-    mean, error = float(np.mean(logs)), math.sqrt(sum(e**2 for e in errors)) / len(errors)
+    defined = [entry for entry in zip(logs, errors, degrees, strict=True) if math.isfinite(entry[1])]
+    pooled = Estimate(NAN)
+    if defined:
+        mean, error = (
+            float(np.mean([log for log, *_ in defined])),
+            math.hypot(*(e for _, e, _ in defined)) / len(defined),
+        )
+        pooled = _ratio(mean, error, sum(d for *_, d in defined), confidence)
     return PairedRatio(
-        ratio=_ratio(mean, error, sum(degrees), confidence),
+        ratio=pooled,
         classes=dict(zip(labels.tolist(), ratios, strict=True)),
         pairs=len(rows),
         by_seed=by_seed,
-        smaller=sum(ratio < 1 for ratio in significant),
+        smaller=sum(ratio < 1 for ratio in significant) + ratios.count(Estimate(0.0)),
         larger=sum(ratio > 1 for ratio in significant),
     )
 
@@ -156,7 +166,7 @@ def _log_variance(x: np.ndarray) -> np.ndarray:
 
 def _ratio(log: float, error: float, degrees: float, confidence: float) -> Estimate:
     if not (math.isfinite(log) and math.isfinite(error)):
-        return Estimate(NAN)
+        return Estimate(0.0 if log == -math.inf else NAN)
     p_value = 2 * float(special.stdtr(degrees, -abs(log) / error)) if error > 0 else float(log == 0)
     shown = Estimate.student(log, error, degrees, confidence).map(exp)
     return Estimate(shown, shown.interval, p_value=p_value)

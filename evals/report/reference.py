@@ -20,6 +20,7 @@ from ..features.feature_set import Features
 from ..features.pairs import Pairs, paired_rows
 from ..statistics.estimate import Estimate, exp, with_q_values
 from ..statistics.pairwise import Jackknife, PairedClass, compare_pairs, pooled
+from ..statistics.separability import scatter_ratio
 from .glossary import interval, number
 from .paired import PairedRatio, paired_ratio
 from .sentences import few
@@ -40,8 +41,12 @@ class Numbers:
         variance: total variance of the prompt's samples over the reference's.
         distance: energy distance from the reference, over the reference's mean pairwise distance; ``floor`` and
             ``p_value`` by exchanging pairs.
+        displacement: distance of the prompt's mean from the reference's, over the distance of that from the mean of all
+            prompts; nan where the latter cannot be told from 0.
         pairwise_distance: mean distance between two samples over the reference's.
         vendi, vendi_reference, vendi_ratio: Vendi scores and their ratio.
+        separability, separability_reference: scatter between prompts over that within them, and the reference's; None
+            for a single prompt.
         alignment, alignment_reference, alignment_gain: mean cosine of CLIP's image and text embeddings, the
             reference's, and the paired difference; None without a CLIP model.
     """
@@ -51,10 +56,13 @@ class Numbers:
     pairs: int
     variance: Estimate
     distance: Estimate
+    displacement: Estimate
     pairwise_distance: Estimate
     vendi: Estimate
     vendi_reference: Estimate
     vendi_ratio: Estimate
+    separability: Estimate | None = None
+    separability_reference: Estimate | None = None
     alignment: Estimate | None = None
     alignment_reference: Estimate | None = None
     alignment_gain: Estimate | None = None
@@ -101,11 +109,13 @@ class ReferenceComparison:
     @property
     def least_varied(self) -> str:
         """The set with the least variance within prompts."""
-        return min(self.against, key=lambda name: self.against[name].pooled.variance)
+        kept = {name: found.pooled.variance for name, found in self.against.items()}
+        return min(kept, key=lambda name: math.inf if math.isnan(kept[name]) else kept[name])
 
     def ranked(self) -> list[Numbers]:
         """The prompts of :attr:`least_varied`, the least varied first."""
-        return sorted(self.against[self.least_varied].prompts.values(), key=lambda entry: entry.variance)
+        prompts = self.against[self.least_varied].prompts.values()
+        return sorted(prompts, key=lambda entry: math.inf if math.isnan(entry.variance) else entry.variance)
 
     def summary(self) -> list[str]:
         """A sentence per set."""
@@ -212,8 +222,8 @@ def _paired(
     for entry in (alone, *chosen):
         if equal := _collapsed(entry.features):
             warnings.append(
-                f"{entry.name}: all samples of {len(equal)} prompts are the same, and ratios with them are not "
-                f"defined: {few(equal)}"
+                f"{entry.name}: all samples of {len(equal)} prompts are the same; ratios with them are 0 or not "
+                f"defined, and left out of means over prompts: {few(equal)}"
             )
     for entry, own in zip((reference, *sets), (alone, *chosen), strict=True):
         if lost := len(entry.features) - len(own.features):
@@ -271,7 +281,11 @@ def _against(
     every = list(parts.values())
     swapped = np.array([part.swapped for part in every if math.isfinite(part.distance.value)] or [np.zeros(0)])
     distance = _distance(pooled([part.distance for part in every]), swapped.mean(axis=0))
-    mean = _numbers(-1, "all prompts", every, list(aligned.values()), variance, distance)
+    mean = replace(
+        _numbers(-1, "all prompts", every, list(aligned.values()), variance, distance),
+        separability=_separability(own),
+        separability_reference=_separability(first),
+    )
     return AgainstReference(mean, prompts, by_seed, variance.smaller, variance.larger)
 
 
@@ -290,12 +304,23 @@ def _numbers(
         sum(part.pairs for part in parts),
         variance.ratio if label < 0 else variance.classes[label],
         distance,
+        pooled([part.displacement for part in parts]).estimate().map(lambda square: math.sqrt(max(square, 0.0))),
         _ratio([part.log_spread for part in parts]),
         Estimate(float(np.mean([part.vendi for part in parts]))),
         Estimate(float(np.mean([part.vendi_reference for part in parts]))),
         _ratio([part.log_vendi for part in parts]),
+        None,
+        None,
         *alignment,
     )
+
+
+def _separability(features: Features) -> Estimate | None:
+    """How far the prompts are apart in one set, against their own spread."""
+    rows = [np.flatnonzero(features.y == label) for label in np.unique(features.y)]
+    means = np.stack([features.x[index].mean(axis=0, dtype=np.float64) for index in rows])
+    found, _ = scatter_ratio(features.x, rows, means, confidence=0.95)
+    return found if math.isfinite(found) else None
 
 
 def _distance(found: Jackknife, swapped: np.ndarray) -> Estimate:
@@ -328,9 +353,10 @@ def _sentence(name: str, found: AgainstReference) -> str:
         )
     else:
         start = f"not to be told from the reference set by distance ({distance})"
+    kept = f"{number(own.variance, '.2f')} {interval(own.variance, '.2f')}".strip()
     text = (
-        f"{name}: {start}: within prompts {number(own.variance, '.2f')} {interval(own.variance, '.2f')} of its "
-        f"variance, {number(own.pairwise_distance, '.2f')} of its pairwise distance, Vendi score "
+        f"{name}: {start}: means moved by {number(own.displacement, '.2f')}, within prompts {kept} of its variance, "
+        f"{number(own.pairwise_distance, '.2f')} of its pairwise distance, Vendi score "
         f"{number(own.vendi, '.2f')} (reference {number(own.vendi_reference, '.2f')})"
     )
     if own.alignment_gain is not None:

@@ -46,6 +46,12 @@ STATISTICS: tuple[Statistic, ...] = (
         ideal=1.0,
     ),
     Statistic(
+        "displacement", "displacement", ".2f",
+        "Distance of a prompt's mean from the reference's, over the distance of that from the mean of all prompts. "
+        "Guidance moves prompts apart: 0 is the reference's place.",
+        ideal=0.0,
+    ),
+    Statistic(
         "pairwise_distance", "pairwise distance", ".2f",
         "Mean distance between two samples of a prompt, over the reference's.", ideal=1.0,
     ),
@@ -55,6 +61,10 @@ STATISTICS: tuple[Statistic, ...] = (
         "the reference's at the same number of samples.", ideal=1.0,
     ),
     Statistic("vendi", "Vendi score", ".2f", "The score itself; it grows with the number of samples."),
+    Statistic(
+        "separability", "separability", ".2f",
+        "Scatter between prompts over that within them: how far the prompts are apart against their own spread.",
+    ),
     Statistic(
         "alignment", "prompt alignment", ".3f",
         "Mean cosine of CLIP's embeddings of image and prompt. It ranks sets of the same prompts and is no scale of "
@@ -92,7 +102,11 @@ def print_reference_tables(comparison: ReferenceComparison, console: Console) ->
     count = len(first.prompts)
     sets = plain_table(f"mean over {count} prompts, relative to {comparison.reference.path}", gap=0)
     sets.add_column("", overflow="fold", min_width=12, max_width=30)
-    shown = [statistic for statistic in _measured(comparison) if statistic.field not in ("vendi_ratio", "alignment")]
+    shown = [
+        statistic
+        for statistic in _measured(comparison)
+        if statistic.field not in ("vendi_ratio", "alignment", "separability")
+    ]
     for statistic in shown:
         sets.add_column(statistic.title.replace(" ", "\n"), justify="right", no_wrap=True)
     alone = [number(first.pooled.vendi_reference, ".2f") if each.field == "vendi" else "" for each in shown]
@@ -110,7 +124,7 @@ def print_reference_tables(comparison: ReferenceComparison, console: Console) ->
     ranked = comparison.ranked()
     few = ranked if len(ranked) <= 2 * FEW else [*ranked[:FEW], *ranked[-FEW:]]
     table = plain_table(f"{comparison.least_varied}: prompts, the least varied first")
-    table.add_column("prompt", overflow="ellipsis", no_wrap=True, max_width=30)
+    table.add_column("prompt", overflow="ellipsis", no_wrap=True, max_width=26)
     for head in ("pairs", "variance [95 %]", "q", "Vendi", "reference"):
         table.add_column(head, justify="right", no_wrap=True)
     for entry in few:
@@ -191,7 +205,9 @@ def _figures(comparison: ReferenceComparison) -> dict[str, bytes]:
             plots.Column(f"the {EXTREMES} {which} varied prompts", entries, shown["variance"])
             for which, entries in ends.items()
         ]
-    panels = [statistic for statistic in shown.values() if statistic.field not in ("vendi", "alignment")]
+    panels = [
+        statistic for statistic in shown.values() if statistic.field not in ("vendi", "alignment", "separability")
+    ]
     drawn = {"sets": plots.set_panels(against, panels), "prompts": plots.class_forest(against, columns)}
     return {name: html.figure_png(figure) for name, figure in drawn.items()}
 
@@ -201,7 +217,11 @@ def _page(comparison: ReferenceComparison, pictures: dict[str, bytes], command: 
     few = ranked if len(ranked) <= 2 * EXTREMES else [*ranked[:EXTREMES], *ranked[-EXTREMES:]]
     with_images = ranked if len(ranked) <= 10 else [*ranked[:WITH_IMAGES], *ranked[-WITH_IMAGES:]]
     first = next(iter(comparison.against.values())).pooled
-    own = {"vendi": number(first.vendi_reference, ".2f"), "alignment": number(first.alignment_reference, ".3f")}
+    own = {
+        "vendi": number(first.vendi_reference, ".2f"),
+        "separability": number(first.separability_reference, ".2f"),
+        "alignment": number(first.alignment_reference, ".3f"),
+    }
     rows = [
         (each.title, Cell(own.get(each.field, "" if each.ideal is None else format(each.ideal, "g"))),
          [_cell(each, found.pooled) for found in comparison.against.values()])

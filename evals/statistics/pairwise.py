@@ -8,6 +8,9 @@ A sample is never held against its own pair, which the seed makes alike: D is un
 If a pair's two members can be exchanged, exchanging them changes the sign of row and column i of h, so that the law of
 ``s' h s`` over random signs s gives the floor and an exact p-value, all of them in one matrix product.
 
+Displacement is how far the class mean was moved, over the reference class's distance from the centre: both squared, no
+product of a pair with itself in them, so that noise adds nothing on average (see :mod:`.moments`).
+
 Beside it, as ratios to the reference set's: mean pairwise distance, and Vendi score (Friedman and Dieng, TMLR 2023;
 cosines about a centre that both share). Both depend on the number of samples, which is the same for both. Errors are
 the delete-a-group jackknife's over pairs (Shao and Wu, Annals of Statistics 17, 1989), Student's quantile has the
@@ -68,6 +71,8 @@ class PairedClass:
         log_vendi: log of the ratio of the Vendi scores.
         log_spread: log of the ratio of the mean pairwise distances.
         vendi, vendi_reference: the scores, between 1 and the number of pairs.
+        displacement: squared distance of the class means over the reference's from the centre; nan where that is less
+            than two standard errors of its square.
         pairs: their number.
     """
 
@@ -77,6 +82,7 @@ class PairedClass:
     log_spread: Jackknife
     vendi: float
     vendi_reference: float
+    displacement: Jackknife
     pairs: int
 
 
@@ -88,7 +94,7 @@ def compare_pairs(
     Args:
         reference: (n, d) samples of the reference set, n at least 3.
         own: (n, d) samples of the other set; row i was drawn from the same seed.
-        centre: (d,) about which cosines are taken.
+        centre: (d,) the mean of all classes: cosines are taken about it, displacements are in distances from it.
         resamples: exchanges of random pairs; 0 for none.
         generator: draws the signs.
 
@@ -99,21 +105,28 @@ def compare_pairs(
     grams = x @ x.T, y @ y.T
     within, own_within, across = cdist(x, x), cdist(y, y), cdist(x, y)
     kernel = across + across.T - within - own_within
-    np.fill_diagonal(kernel, 0.0)
+    moved = (y - x) @ (y - x).T
+    for products in (kernel, moved):
+        np.fill_diagonal(products, 0.0)
+    length = grams[0] - np.diag(np.diagonal(grams[0]))
 
     def numbers(kept: np.ndarray) -> np.ndarray:
         square = np.ix_(kept, kept)
         unit, spread = within[square].sum(), own_within[square].sum()
         scores = [math.log(float(vendi(gram[square]))) for gram in grams]
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.array([kernel[square].sum() / unit, scores[1] - scores[0], np.log(spread / unit)])
+            products = length[square].sum()
+            gone, away = moved[square].sum() / products, products / (len(kept) * (len(kept) - 1))
+            return np.array([kernel[square].sum() / unit, scores[1] - scores[0], np.log(spread / unit), gone, away])
 
-    distance, log_vendi, log_spread = _jackknife(numbers, len(x))
+    distance, log_vendi, log_spread, displacement, away = _jackknife(numbers, len(x))
+    if not away.value > 2 * away.error:  # the class mean cannot be told from the centre
+        displacement = Jackknife(NAN, NAN, NAN)
     signs = generator.choice([-1.0, 1.0], size=(resamples, len(x)))
     with np.errstate(divide="ignore", invalid="ignore"):
         swapped = ((signs @ kernel) * signs).sum(axis=1) / within.sum()
     scores = [float(vendi(gram)) for gram in grams]
-    return PairedClass(distance, swapped, log_vendi, log_spread, scores[1], scores[0], len(x))
+    return PairedClass(distance, swapped, log_vendi, log_spread, scores[1], scores[0], displacement, len(x))
 
 
 def _jackknife(statistic: Callable[[np.ndarray], np.ndarray], count: int) -> list[Jackknife]:

@@ -2,6 +2,7 @@
 
     python -m scripts.benchmarks.evals --out bench_evals.json                      # 1000 classes x 50 x 2048, 2 threads
     python -m scripts.benchmarks.evals --classes 20 --resamples 999 --no-clean-fid   # small, with floors and p-values
+    python -m scripts.benchmarks.evals --classes 40 --real-per-class 1300 --no-clean-fid --no-parts   # as in ImageNet
 
 Features are Gaussian with a decaying spectrum and class means of their own; the generated ones have 0.64 of the
 variance. Peak memory is the process's, so the inputs and Python's own are in it. On a machine that is busy with other
@@ -15,7 +16,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,11 +58,13 @@ def clean_fid_of_one_class(real: np.ndarray, fake: np.ndarray) -> float:
 
 def main(
     classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 1000,
-    per_class: Annotated[int, typer.Option(min=4, help="Samples per class, real and generated.")] = 50,
+    per_class: Annotated[int, typer.Option(min=4, help="Generated samples per class.")] = 50,
+    real_per_class: Annotated[int, typer.Option(min=0, help="Real ones; 0: as many.")] = 0,
     dimension: Annotated[int, typer.Option(min=1, help="Width of the features.")] = 2048,
     threads: Annotated[int, typer.Option(min=1, help="Threads of BLAS and torch.")] = 2,
     resamples: Annotated[int, typer.Option(min=0, help="Also time measure() with so many; 0: do not.")] = 999,
     clean_fid: Annotated[bool, typer.Option(help="Also time clean-fid's distance for one class.")] = True,
+    parts: Annotated[bool, typer.Option(help="Also time Fréchet distances, streaming and measure() in part.")] = True,
     out: Annotated[Path | None, typer.Option(help="JSON file for the numbers.")] = None,
 ) -> None:
     """Time Fréchet distances, all statistics and streaming moments; print a table, write JSON."""
@@ -86,39 +89,42 @@ def main(
         return result
 
     with threadpool_limits(threads):
-        real = make_features(classes, per_class, dimension, 1.0, seed=1)
+        real_per_class = real_per_class or per_class
+        real = make_features(classes, real_per_class, dimension, 1.0, seed=1)
         fake = make_features(classes, per_class, dimension, 0.8, seed=2)
-        labels = np.repeat(np.arange(classes), per_class)
-        blocks = [slice(k * per_class, (k + 1) * per_class) for k in range(classes)]
+        labels = [np.repeat(np.arange(classes), n) for n in (real_per_class, per_class)]
+        blocks = [[slice(k * n, (k + 1) * n) for k in range(classes)] for n in (real_per_class, per_class)]
 
-        timed("streaming moments", lambda: _streamed(real, fake, labels, classes), lambda d: f"trace ratio {d:.4f}")
-        distances = timed(
-            "Fréchet, every class",
-            lambda: [frechet_distance(real[b], fake[b]).total for b in blocks],
-            lambda d: f"class 0: {d[0]:.6f}",
-        )
-        timed("all statistics", lambda: measure(real, fake, labels, labels, resamples=0), _headline)
-        if resamples:
+        distances = None
+        if parts or clean_fid:
+            distances = timed(
+                "Fréchet, every class",
+                lambda: [frechet_distance(real[a], fake[b]).total for a, b in zip(*blocks, strict=True)],
+                lambda d: f"class 0: {d[0]:.6f}",
+            )
+        if parts:
+            timed("streaming moments", lambda: _streamed(real, fake, labels, classes), lambda d: f"trace ratio {d:.4f}")
+            timed("all statistics", lambda: measure(real, fake, *labels, resamples=0), _headline)
+        if parts and resamples:
             timed(
                 f"classes alone, {resamples} resamples",
-                lambda: measure(real, fake, labels, labels, resamples=resamples, fid=False, neighbour_queries=0),
+                lambda: measure(real, fake, *labels, resamples=resamples, fid=False, neighbour_queries=0),
                 _headline,
             )
-            timed(
-                f"with {resamples} resamples",
-                lambda: measure(real, fake, labels, labels, resamples=resamples),
-                _headline,
-            )
+        if resamples:
+            timed(f"with {resamples} resamples", lambda: measure(real, fake, *labels, resamples=resamples), _headline)
         if clean_fid:
-            block = blocks[0]
             timed(
                 "clean-fid Fréchet, one class",
-                lambda: clean_fid_of_one_class(real[block], fake[block]),
+                lambda: clean_fid_of_one_class(real[blocks[0][0]], fake[blocks[1][0]]),
                 lambda d: f"class 0: {d:.6f}",
             )
 
-    sizes = {"classes": classes, "per_class": per_class, "dimension": dimension, "threads": threads}
-    record = _record(console, rows, sizes, first_distance=distances[0] if clean_fid else None)
+    sizes = {
+        "classes": classes, "real_per_class": real_per_class, "per_class": per_class, "dimension": dimension,
+        "threads": threads,
+    }  # fmt: skip
+    record = _record(console, rows, sizes, first_distance=distances[0] if clean_fid and distances else None)
     if out is not None:
         out.write_text(json.dumps(record, indent=2) + "\n")
 
@@ -127,7 +133,7 @@ def _record(
     console: Console, rows: list[dict[str, Any]], sizes: dict[str, int], *, first_distance: float | None
 ) -> dict[str, Any]:
     """Print the table; the same numbers for JSON, with clean-fid's against ours where it was timed."""
-    title = "{classes} classes x {per_class} x {dimension}, {threads} threads".format(**sizes)
+    title = "{classes} classes x ({real_per_class} + {per_class}) x {dimension}, {threads} threads".format(**sizes)
     table = Table(title=f"{title}, {platform.machine()}")
     for column in ("", "seconds", "CPU seconds", "peak GB", ""):
         table.add_column(column, justify="right" if column else "left")
@@ -147,12 +153,12 @@ def _record(
     return record
 
 
-def _streamed(real: np.ndarray, fake: np.ndarray, labels: np.ndarray, classes: int) -> float:
+def _streamed(real: np.ndarray, fake: np.ndarray, labels: Sequence[np.ndarray], classes: int) -> float:
     pair = []
-    for features in (real, fake):
+    for features, own in zip((real, fake), labels, strict=True):
         moments = ClassMoments(classes, features.shape[1])
         for start in range(0, len(features), 512):
-            moments.update(features[start : start + 512], labels[start : start + 512])
+            moments.update(features[start : start + 512], own[start : start + 512])
         pair.append(moments)
     return float(compare_moments(*pair).trace_ratio.mean())
 

@@ -231,7 +231,10 @@ def test_unknown_seeds_collapse_and_missing_prompts_are_said():
     assert any("all samples of 1 prompts are the same" in warning for warning in found.warnings)
     assert not found.against["other"].by_seed
     pooled = found.against["other"].pooled
-    assert np.isnan(pooled.variance)
+    assert found.against["other"][0].variance == 0  # nothing is left, and it ranks first
+    assert found.ranked()[0].label == 0
+    assert found.against["other"].less_varied == 1
+    assert pooled.variance == pytest.approx(1)  # of the other prompt alone, as said
     assert pooled.pairwise_distance == pytest.approx(1)  # of the prompt where it is defined, the same samples
     fewer = MeasuredSet("other", "other.npz", features(x[:6], y[:6]))
     found = compare_to_reference(sets[0], [fewer], resamples=19)

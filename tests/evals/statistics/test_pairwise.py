@@ -1,5 +1,7 @@
 """Two generated sets, pair by pair: unbiased though paired, an exact null, ratios of known value."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -80,3 +82,26 @@ def test_intervals_of_the_ratios_cover():
         estimate = compare(*draw(20)).log_spread.estimate()
         covered += estimate.lo <= truth <= estimate.hi
     assert covered / 200 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200)
+
+
+def test_displacement_is_the_moved_mean_over_the_way_from_the_centre():
+    """The reference's mean two from the centre, the other moved by one across: a square of 1 / 4, noise not counted."""
+    rng = np.random.default_rng(11)
+    values = []
+    for _ in range(200):
+        x = rng.normal(size=(12, 3)) * 0.5 + [2, 0, 0]
+        y = x + rng.normal(size=(12, 3)) * 0.5 + [0, 1, 0]
+        found = compare_pairs(x, y, np.zeros(3), resamples=0, generator=rng).displacement
+        values.append(found.value)
+        assert found.error > 0
+    assert np.mean(values) == pytest.approx(0.25, abs=4 * np.std(values) / np.sqrt(200) + 0.005)  # 1 / |u|^2: 2 %
+    at_centre = compare_pairs(x - [2, 0, 0], y, np.zeros(3), resamples=0, generator=rng).displacement
+    assert np.isnan(at_centre.value)
+
+
+def test_a_class_that_collapsed_gives_no_warning_of_numpy():
+    x = np.random.default_rng(12).normal(size=(6, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for first, other in ((x, np.ones((6, 3))), (np.ones((6, 3)), x), (np.ones((6, 3)), np.ones((6, 3)))):
+            compare_pairs(first, other, np.zeros(3), resamples=9, generator=np.random.default_rng(0))
