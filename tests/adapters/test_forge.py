@@ -6,11 +6,9 @@ With the folder of a checkout (and the packages that it needs), the first part r
 """
 
 import functools
-import importlib.util
 import os
 import sys
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -242,43 +240,6 @@ def test_panel_in_percent_and_its_picture():
 def test_panel_refuses(fields, message):
     with pytest.raises(ValueError, match=message):
         forge.panel_schedule(*fields)
-
-
-class _Component:
-    def __init__(self, *_, **options):
-        self.options, self.handler = options, None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def change(self, function, **_):
-        self.handler = function
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """The panel's script, with the few names of the web UI that it uses."""
-    gradio = ModuleType("gradio")
-    for name in ("Row", "Dropdown", "Slider", "Number", "Textbox", "Markdown", "Plot"):
-        setattr(gradio, name, _Component)
-    modules, scripts, components = (
-        ModuleType("modules"),
-        ModuleType("modules.scripts"),
-        ModuleType("modules.ui_components"),
-    )
-    scripts.Script, scripts.AlwaysVisible, scripts.scripts_data = object, object(), []
-    components.InputAccordion = _Component
-    modules.scripts, modules.script_callbacks = scripts, SimpleNamespace(on_before_ui=lambda callback: None)
-    for module in (gradio, modules, scripts, components):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    path = Path(forge.__file__).parent / "scripts" / "kdist_guidance.py"
-    spec = importlib.util.spec_from_file_location("kdist_guidance", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Patcher:

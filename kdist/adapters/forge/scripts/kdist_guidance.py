@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-from modules import script_callbacks, scripts
+from modules import script_callbacks, scripts, shared
 from modules.ui_components import InputAccordion
 
 from kdist.adapters.forge import (
@@ -37,6 +37,9 @@ class KdistGuidance(scripts.Script):
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
+        if not hasattr(scripts.Script, "process_before_every_sampling"):
+            gr.Markdown(f"**{self.title()}: this web UI is too old for it; version 1.10 or newer is needed**")
+            return []
         with InputAccordion(False, label=self.title()) as enabled:
             with gr.Row():
                 family = gr.Dropdown(label="Family", choices=list(FAMILIES), value="late negative")
@@ -87,7 +90,8 @@ class KdistGuidance(scripts.Script):
         elif schedule is None:
             p.sampler.model_wrap_cfg.forward = refuse(wrong)
         else:
-            schedule_denoiser(p.sampler.model_wrap_cfg, schedule, levels=levels)
+            flow = getattr(p.sd_model, "is_sd3", False)
+            schedule_denoiser(p.sampler.model_wrap_cfg, schedule, levels, flow=flow, options=shared.opts)
         written = {f"kdist {name}": value for name, value in zip(FIELDS, fields, strict=True) if value != ""}
         p.extra_generation_params.update(written)
 
