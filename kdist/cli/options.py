@@ -39,15 +39,16 @@ __all__ = [
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """``command`` with each parameter that is a dataclass replaced by that class's fields, for typer to read."""
-    hints = typing.get_type_hints(command, include_extras=True)
+    # not typing.get_type_hints, which on Python 3.10 hides the option of a default None in an Optional around it
+    signature = inspect.signature(command, eval_str=True)
     parameters: dict[str, inspect.Parameter] = {}
     groups: dict[str, Any] = {}
-    for name, parameter in inspect.signature(command).parameters.items():
-        if not dataclasses.is_dataclass(hints[name]):
-            parameters[name] = parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+    for name, parameter in signature.parameters.items():
+        if not dataclasses.is_dataclass(parameter.annotation):
+            parameters[name] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             continue
-        groups[name] = hints[name]
-        field_hints = typing.get_type_hints(hints[name], include_extras=True)
+        groups[name] = parameter.annotation
+        field_hints = typing.get_type_hints(groups[name], include_extras=True)
         for field in dataclasses.fields(groups[name]):
             parameters[field.name] = inspect.Parameter(
                 field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field_hints[field.name]
