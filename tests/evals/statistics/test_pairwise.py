@@ -47,6 +47,9 @@ def test_the_vendi_ratio_is_that_of_the_two_scores():
     found = compare(x, y * [1, 1, 0.1, 0.1])
     assert found.vendi < found.vendi_reference
     assert np.exp(found.log_vendi.value) == pytest.approx(found.vendi / found.vendi_reference, rel=1e-12)
+    # cosines are taken about the centre, which moves along; rounding of 5 beside 1
+    moved = compare(x + 5, y * [1, 1, 0.1, 0.1] + 5)
+    assert (moved.vendi, moved.vendi_reference) == pytest.approx((found.vendi, found.vendi_reference), rel=1e-9)
 
 
 def test_swapped_is_the_distance_with_pairs_exchanged():
