@@ -28,8 +28,8 @@ class Example:
     schedules: tuple[Schedule, ...]
 
 
-# Windows sit where classes still compete; at low sigma both predictions agree and there is little to guide. The last
-# two of the digits keep the total variance of their network's classes, at displaced means (docs/results.md).
+# Constants and some of each family. The interval of the digits is F5's, the schedules of the garments are F9's nearest
+# of their families (docs/results.md). The last two of the digits keep the total variance, at displaced means.
 EXAMPLES: dict[str, Example] = {
     "digits": Example(
         digits,
@@ -40,7 +40,7 @@ EXAMPLES: dict[str, Example] = {
             Constant(1.25),
             Constant(2.0),
             Constant(3.0),
-            Interval(3.0, sigma_lo=0.5, sigma_hi=5.0),
+            Interval(1.25, sigma_lo=0.3, sigma_hi=2.0),
             LateNegative(3.0, sigma_switch=1.5),
             NegativeWindow(3.0, sigma_lo=0.7, sigma_hi=2.0),
             NegativeWindow(3.0, sigma_lo=0.7, sigma_hi=2.0, after=1.0),
@@ -54,12 +54,11 @@ EXAMPLES: dict[str, Example] = {
         "2000 real test images of Fashion-MNIST, 200 of each class",
         (
             Constant(1.0),
-            Constant(1.25),
-            Constant(2.0),
+            Constant(1.5),
             Constant(3.0),
-            Interval(3.0, sigma_lo=0.3, sigma_hi=3.0),
-            LateNegative(3.0, sigma_switch=1.5),
-            EarlyNegative(3.0, sigma_switch=3.0, sigma_end=0.3),
+            Interval(2.0, sigma_lo=0.3, sigma_hi=2.5),
+            LateNegative(2.0, sigma_switch=1.5, late=0.5),
+            EarlyNegative(3.0, sigma_switch=10.0, sigma_end=0.1),
         ),
     ),
 }
