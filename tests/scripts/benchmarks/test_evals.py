@@ -33,8 +33,8 @@ def test_small_run_with_clean_fid(bench: ModuleType, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     record = json.loads(out.read_text())
     assert [row["what"] for row in record["rows"]] == [
-        "streaming moments",
         "Fréchet, every class",
+        "streaming moments",
         "all statistics",
         "classes alone, 9 resamples",
         "with 9 resamples",
@@ -44,6 +44,18 @@ def test_small_run_with_clean_fid(bench: ModuleType, tmp_path: Path) -> None:
     assert abs(record["clean_fid_minus_ours"]) < 1e-5  # six printed digits of a value near 0.3
     assert record["clean_fid_over_ours_per_class"] > 0
     assert "as long" in result.output
+
+
+def test_more_real_samples_than_generated(bench: ModuleType, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(bench.main)
+    options = ["--classes", "2", "--per-class", "6", "--real-per-class", "20", "--dimension", "5", "--threads", "1"]
+    out = tmp_path / "bench.json"
+    result = CliRunner().invoke(app, [*options, "--resamples", "9", "--no-clean-fid", "--no-parts", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    record = json.loads(out.read_text())
+    assert [row["what"] for row in record["rows"]] == ["with 9 resamples"]
+    assert record["real_per_class"] == 20
 
 
 def test_features_differ_in_noise_and_share_their_means(bench: ModuleType) -> None:
