@@ -205,6 +205,8 @@ def test_unconditional_values_are_filled_in_the_form_of_the_condition(cond, unco
         (torch.arange(4, dtype=torch.uint8), 300),
         (torch.arange(4, dtype=torch.uint8), -1),
         (torch.ones(4, dtype=torch.bool), 10),
+        (torch.ones(4, dtype=torch.bool), 2),
+        (torch.arange(4, dtype=torch.uint8), 256),
         (np.arange(4), 0.5),
     ],
     ids=str,

@@ -80,7 +80,13 @@ def test_deep_nesting_is_one_clear_error(text):
 
 
 def test_a_reasonable_depth_is_read():
-    assert kdist.from_json(deep_json(50))(1.0) == 1
+    """64 schedules inside the outermost one, however they are written."""
+    text = "clip:schedule=(" * 64 + "1" + ")" * 64
+    for schedule in (kdist.from_json(deep_json(64)), kdist.parse(text)):
+        assert schedule(1.0) == 1
+    for read in (lambda: kdist.from_json(deep_json(65)), lambda: kdist.parse(f"clip:schedule=({text})")):
+        with pytest.raises(ValueError, match="at most 64 deep"):
+            read()
 
 
 @pytest.mark.parametrize(
