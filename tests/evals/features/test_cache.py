@@ -350,3 +350,17 @@ class TestComparable:
         fake = Features(np.ones((3, 5), np.float32), self.real.y, self.real.index, {})
         with pytest.raises(ValueError, match="real features have length 2, fake ones 5"):
             make_comparable(self.real, fake)
+
+
+def test_two_processes_may_find_the_same_damage(tmp_path, shard, monkeypatch):
+    """The other one has removed the file in between; to both it is a shard that is not there."""
+    store = ShardCache(tmp_path)
+    store.put("aa", shard)
+
+    def decode(data, key):
+        store.path(key).unlink()
+        raise ValueError("damaged shard")
+
+    monkeypatch.setattr("kdist.evals.features.cache._decode", decode)
+    with pytest.warns(UserWarning, match="damaged shard"):
+        assert store.get("aa") is None
