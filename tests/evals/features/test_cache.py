@@ -11,7 +11,7 @@ import pytest
 
 from kdist import files
 from kdist.evals.features.cache import Shard, ShardCache, shard_key
-from kdist.evals.features.feature_set import Features, load_features, make_comparable
+from kdist.evals.features.feature_set import Features, load_features, load_sampled, make_comparable
 from kdist.evals.npz import read_npz
 
 
@@ -364,3 +364,16 @@ def test_two_processes_may_find_the_same_damage(tmp_path, shard, monkeypatch):
     monkeypatch.setattr("kdist.evals.features.cache._decode", decode)
     with pytest.warns(UserWarning, match="damaged shard"):
         assert store.get("aa") is None
+
+
+def test_samples_for_theory_are_real_numbers_of_any_shape(tmp_path):
+    """Latents keep their shape and dtype; labels may be names."""
+    latents = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x=latents, y=["a", "a", "b", "b"])
+    x, y = load_sampled(tmp_path / "a.npz")
+    np.testing.assert_array_equal(x, latents)
+    assert y.tolist() == ["a", "a", "b", "b"]
+    for bad in (latents.astype(complex), np.array(1.0), latents > 0):
+        np.savez(tmp_path / "b.npz", x=bad, y=["a", "a", "b", "b"])
+        with pytest.raises(ValueError, match=r"b\.npz: x must be real numbers, \(N, \.\.\.\)"):
+            load_sampled(tmp_path / "b.npz")

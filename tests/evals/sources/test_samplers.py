@@ -42,6 +42,15 @@ class TestSamplers:
         assert not np.array_equal(load_in_batches(source(seed=1), 12), whole)
         assert len({image.tobytes() for image in whole}) == 12
 
+    def test_one_step_is_a_run(self):
+        """From two levels; the model's own answer to noise of the first."""
+
+        def jump(model, x, sigmas, extra_args=None):
+            return model(x, sigmas[0].expand(len(x)), **extra_args)
+
+        source = SamplerSource(Denoiser(), jump, torch.tensor([5.0, 0.0]), [1, 2], shape=(1, 3, 3))
+        assert len(source.load([0, 1])) == 2
+
     @pytest.mark.parametrize(("name", "count"), [("euler_ancestral", 200), ("dpmpp_sde", 40)])
     def test_law_of_the_samples(self, name, count):
         """Same mean and deviation as with the sampler's own noise, which depends on the batch."""
