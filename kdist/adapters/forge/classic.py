@@ -41,7 +41,7 @@ def schedule_denoiser(
         options: ``modules.shared.opts``.
 
     Raises:
-        ValueError: by the denoiser, in the first call: no levels for a schedule in percent, or the option that leaves
+        ValueError: raised by the first call: no levels for a schedule in percent, or the option that leaves
             out early negative prompts.
     """
     placed: list[Any] = []
