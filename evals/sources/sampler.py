@@ -20,6 +20,7 @@ import torch
 from ..hashing import array_hash, module_hash
 from ..labels import as_labels, class_labels
 from .base import BadImage, Source
+from .brownian import BrownianPath
 from .pictures import ValueRange, as_pictures, far_outside
 
 __all__ = ["GeneratorSource", "SamplerSource", "sample_from_seeds", "sample_seeds"]
@@ -241,9 +242,8 @@ def sample_from_seeds(
     if "noise_sampler" in accepted:
         base = _plain_function(sampler)
         if "BrownianTreeNoiseSampler" in getattr(getattr(base, "__code__", None), "co_names", ()):
-            # samplers that draw from a Brownian tree by themselves (their steps may overlap) get a tree per sample
-            tree = base.__globals__["BrownianTreeNoiseSampler"]
-            options["noise_sampler"] = tree(x, sigmas[sigmas > 0].min(), sigmas.max(), seed=[int(s) for s in seeds])
+            path = BrownianPath(noise)  # the steps of samplers that make a Brownian tree for themselves may overlap
+            options["noise_sampler"] = lambda sigma, sigma_next: path(sigma, sigma_next).to(x)
         else:
             options["noise_sampler"] = lambda sigma, sigma_next: noise().to(x)
     if "disable" in accepted:

@@ -9,6 +9,7 @@ import torch
 
 from kdist import NegativeWindow
 from kdist.compat import import_k_diffusion
+from kdist.evals.sources.brownian import BrownianPath
 from kdist.solvers import SOLVERS, get_solver, sample
 from kdist.theory import (
     FullGaussianPair,
@@ -39,22 +40,9 @@ def full_pair():
     return FullGaussianPair([1.0, -0.7], cond, [0, 0], cond + b @ b.T)
 
 
-class BrownianPath:
-    """A noise sampler that remembers its path at every sigma it was asked about, going down; k-diffusion's own tree
-    does the same and takes a minute for a million samples."""
-
-    def __init__(self):
-        self.known = []
-
-    def __call__(self, sigma, sigma_next):
-        high, low = float(sigma), float(sigma_next)
-        if not self.known:
-            self.known = [(high, 0.0)]
-        last, value = self.known[-1]
-        if low < last:
-            self.known.append((low, value + math.sqrt(last - low) * torch.randn(1_000_000, 2, dtype=torch.float64)))
-        path = {round(level, 9): value for level, value in self.known}
-        return (path[round(low, 9)] - path[round(high, 9)]) / math.sqrt(high - low)
+def brownian_path():
+    """k-diffusion's own tree takes a minute for a million samples."""
+    return BrownianPath(lambda: torch.randn(1_000_000, 2, dtype=torch.float64))
 
 
 BROWNIAN = ("dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde")
@@ -64,7 +52,7 @@ BROWNIAN = ("dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde")
 def test_impulses_agree_with_a_million_samples(name):
     sigmas = np.append(np.geomspace(10, 0.05, 6), 0)
     law = solver_moments(PAIR, WINDOW, name, sigmas)
-    n, options = 1_000_000, {"noise_sampler": BrownianPath()} if name in BROWNIAN else {}
+    n, options = 1_000_000, {"noise_sampler": brownian_path()} if name in BROWNIAN else {}
     drawn = solver_moments(PAIR, WINDOW, name, sigmas, method="monte_carlo", samples=n, seed=1, **options)
     # samples are Gaussian, so these are the standard errors of a mean and of a variance
     assert np.abs((drawn.mean - law.mean) / np.sqrt(law.var / n)).max() < 4
