@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from kdist import digits
 from kdist.cli.compare import compare_command, measure_command
-from kdist.evals import extract
+from kdist.evals import as_source, extract
+from kdist.evals.features.extraction import content_hash
 from kdist.evals.features.feature_set import Features
 
 OUTPUTS = {"report.html", "results.json", "classes.csv", "classes.png", "directions.png", "statistics.png"}
@@ -130,7 +131,8 @@ def test_feature_files_find_their_images(run, tmp_path, real_digits):
     images, labels = real_digits
     np.savez(tmp_path / "images.npz", x=images, y=labels)
     x = images.reshape(len(images), -1) / 127.5 - 1
-    about = {"source": "images.npz", "images": len(images)}
+    content = content_hash(as_source(tmp_path / "images.npz"))
+    about = {"source": "images.npz", "images": len(images), "content": content}
     for name in ("a.npz", "b.safetensors"):
         Features(x.astype(np.float32), labels.astype(np.int64), np.arange(len(x)), about).save(tmp_path / name)
     assert run("measure", "a.npz", "b.safetensors", "--quick").exit_code == 0
