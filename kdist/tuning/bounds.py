@@ -49,7 +49,7 @@ def make_bounds(limits: Mapping[str, float | None]) -> list[Bound]:
     return bounds
 
 
-def straight(name: str, value: Value, samples: int, scale: float) -> tuple[float, float]:
+def straight(name: str, value: Value, samples: float, scale: float) -> tuple[float, float]:
     """A measured statistic and its error where they can be modelled as Gaussian.
 
     Distances by ``asinh(value / scale)``, linear where noise rules and logarithmic above. Accuracy by ``-log`` of

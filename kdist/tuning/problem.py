@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..schedules import Constant, Schedule
+from .margins import margins
 from .probing import Generate, Probe, checked, fingerprint, probe
 from .scores import Reference, correctness, pixels
 
@@ -72,7 +73,10 @@ class Problem:
             calls = self.generate.calls - before  # type: ignore[attr-defined]
         columns = self.reference.columns(as_features(self.features, images), labels)
         if self.judge is not None:
-            columns["accuracy"] = correctness(self.judge(images), labels, self.classes)
+            judged = self.judge(images)
+            columns["accuracy"] = correctness(judged, labels, self.classes)
+            if (ahead := margins(judged, labels, self.classes)) is not None:
+                columns["margin"] = ahead
         if self.align is not None:
             columns["alignment"] = _numbers(self.align(images, labels), len(labels))
         return columns, calls, images

@@ -16,7 +16,9 @@ import numpy as np
 
 from ..schedules import Schedule
 from .bounds import FEWEST, Bound, straight, straight_limit
+from .margins import SoftErrors
 from .records import Candidate, identity
+from .scores import Value
 from .space import Draw, Space
 from .surrogate import FIRST_THETA, Surrogate
 
@@ -76,8 +78,11 @@ class Race:
     def _fit(self, name: str) -> Surrogate:
         rows = [(n, block) for n, c in enumerate(self.candidates) for block in c.blocks]
         number, block = [row[0] for row in rows], [row[1] for row in rows]
-        samples = [len(self.candidates[n].blocks[k]["own"]) for n, k in rows]
+        samples = [float(len(self.candidates[n].blocks[k]["own"])) for n, k in rows]
         found = [self.candidates[n].of_block(k)[name] for n, k in rows]
+        if name == "accuracy" and (soft := SoftErrors.of([self.candidates[n].blocks[k] for n, k in rows])):
+            samples = [count / soft.noise for count in samples]
+            found = [Value(1 - soft.share(self.candidates[n].blocks[k]), 0.0) for n, k in rows]
 
         def fit(scales: np.ndarray, theta: np.ndarray | None) -> Surrogate:
             y, errors = np.array(list(map(straight, [name] * len(rows), found, samples, scales[number]))).T

@@ -24,7 +24,7 @@ from scipy.spatial.distance import cdist
 __all__ = ["Columns", "Reference", "Value", "correctness", "influence", "join", "pixels", "values"]
 
 Columns = Mapping[str, np.ndarray]  # (n,) float64 each
-_COLUMNS = ("to_real", "own", "shift", "spread", "near", "far", "within")
+_COLUMNS = ("to_real", "own", "effect", "excess", "shift", "spread", "near", "far", "within")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,9 @@ class Reference:
             shift = (from_mean @ from_mean.sum(axis=0) - np.einsum("nd,nd->n", from_mean, from_mean)) / (n - 1)
             result["to_real"][rows] = cdist(x, real).mean(axis=1) / self._distance[class_]
             result["own"][rows] = distances.sum(axis=1) / (n - 1) / self._distance[class_]
+            result["effect"][rows], result["excess"][rows] = _effect(
+                result["to_real"][rows], distances / self._distance[class_]
+            )
             # the real mean's own scatter, 1 / n in units of the variance, is no displacement
             result["shift"][rows] = shift / self._variance[class_] - 1 / len(real)
             result["within"][rows] = squares.sum(axis=1) / (2 * (n - 1))
@@ -95,6 +98,27 @@ class Reference:
             if n < len(features):
                 result["far"][rows] = (products[rows].sum(axis=1) - own.sum(axis=1)) / (len(features) - n)
         return result
+
+
+def _effect(to_real: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, float]:
+    """How much each of n samples moves the energy distance, such that the mean square over n is its variance, and what
+    to subtract from that mean square.
+
+    A distance of two is ``m + g_i + g_j + e_ij``. The ``g`` are known from the rows' means; what the ``e`` add to the
+    rows' scatter is more than what they add to the mean of all, ``2 Var(e) / n(n-1)`` (Hoeffding, 1948), and at five
+    samples close to the real ones they are all there is.
+    """
+    n = len(distances)
+    own = distances.sum(axis=1) / (n - 1)
+    g = own - own.mean()
+    if n < 4:  # too few to tell them apart
+        return 2 * (to_real - to_real.mean() - g), 0.0
+    g *= (n - 1) / (n - 2)
+    rest = distances - own.mean() - g[:, None] - g[None]
+    np.fill_diagonal(rest, 0)
+    squares = np.square(rest).sum() / (n * (n - 3))
+    effect = 2 * (to_real - to_real.mean() - g) * math.sqrt(n / (n - 1))
+    return effect, float(2 * n * squares / ((n - 1) * (n - 2)))
 
 
 def correctness(judged: Any, labels: Sequence[Any], classes: Sequence[Any]) -> np.ndarray:
@@ -126,7 +150,7 @@ def values(columns: Columns) -> dict[str, Value]:
     """Every statistic of a candidate with its standard error; ``class`` numbers the classes, which are fixed strata."""
     effects = influence(columns)
     found = {
-        "distance": _mean(2 * columns["to_real"] - columns["own"] - 1, effects["distance"]),
+        "distance": _distance(columns),
         "displacement": _mean(columns["shift"], 2 * within_class(columns, "shift")),
         "variance": _mean(columns["spread"], 2 * within_class(columns, "spread")),
         "separability": _separability(columns),
@@ -139,8 +163,8 @@ def values(columns: Columns) -> dict[str, Value]:
 
 def influence(columns: Columns) -> dict[str, np.ndarray]:
     """How much each sample moves a mean, about its class: what paired comparisons subtract sample by sample."""
-    doubled = {**columns, "distance": 2 * (columns["to_real"] - columns["own"])}
-    return {name: within_class(doubled, name) for name in ("distance", "accuracy", "alignment") if name in doubled}
+    found = {name: within_class(columns, name) for name in ("accuracy", "alignment") if name in columns}
+    return {"distance": columns["effect"], **found}
 
 
 def within_class(columns: Columns, name: str) -> np.ndarray:
@@ -148,6 +172,14 @@ def within_class(columns: Columns, name: str) -> np.ndarray:
     number = columns["class"].astype(int)
     sums = np.bincount(number, columns[name])
     return columns[name] - (sums / np.maximum(np.bincount(number), 1))[number]
+
+
+def _distance(columns: Columns) -> Value:
+    squares = np.square(columns["effect"])
+    variance = max(float((squares - columns["excess"]).mean()), 0.1 * float(squares.mean()))
+    return Value(
+        float((2 * columns["to_real"] - columns["own"] - 1).mean()), math.sqrt(variance / len(squares))
+    )
 
 
 def _separability(columns: Columns) -> Value:

@@ -50,6 +50,7 @@ class Search:
         certify: share of the budget for fresh seeds.
         report: called after every block.
         study: where trials are kept; set before :meth:`run`.
+        exempt: first trials, warm starts, that are measured whatever they cost: constants tell about the others.
     """
 
     problem: Problem
@@ -60,17 +61,22 @@ class Search:
     certify: float
     report: Callable[[Progress], Any]
     study: optuna.Study = field(init=False)
+    exempt: int = 0
     _read: set[int] = field(default_factory=set)  # trials that are in _known
     _known: dict[str, Candidate] = field(default_factory=dict)
     _calls: int = 0
     _races: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def most_calls(self) -> float:
+        """The bound on network calls for one sample."""
+        return min((bound.limit for bound in self.bounds if bound.name == "calls_per_sample"), default=math.inf)
+
     def check_budget(self) -> None:
         """Raise ValueError where the calls are too few to tell anything."""
         fewest = len(self.problem.seen.called)
-        most = min((bound.limit for bound in self.bounds if bound.name == "calls_per_sample"), default=math.inf)
-        if most < fewest:
-            raise ValueError(f"calls_per_sample={most:g} is not possible: the sampler alone makes {fewest} calls")
+        if self.most_calls < fewest:
+            raise ValueError(f"calls_per_sample={self.most_calls:g} is not possible: the sampler alone makes {fewest} calls")
         block = 2 * len(self.problem.seen.called) * self.per_class * len(self.problem.classes)
         needed = round((MIN_BLOCKS * block + self.problem.calls) / (1 - self.certify))
         if self.calls < needed:
@@ -137,6 +143,9 @@ class Search:
 
     def _measure(self, trial: optuna.Trial) -> None:
         schedule, choices = self.space.suggest(trial)
+        if trial.number >= self.exempt and self.problem.calls_per_sample(schedule, choices) > self.most_calls:
+            self.study.tell(trial, state=TrialState.PRUNED)  # known without measuring, and free
+            return
         key = identity(schedule, choices)
         trial.set_user_attr("key", key)
         trial.set_user_attr("block", self._next_block(key, trial.number))

@@ -18,7 +18,8 @@ from scipy import linalg, optimize
 
 __all__ = ["FIRST_THETA", "Surrogate"]
 
-FIRST_THETA = np.log([1.0, 1.0, 0.5])  # amplitude in spreads of y, length, odds of paired against single noise
+_COMMON = 0.7  # of what pairing shares: the same for all schedules, however different
+FIRST_THETA = np.log([1.0, 1.0, 3.0])  # amplitude in spreads of y, length, odds of paired against single noise
 
 
 class Surrogate:
@@ -65,7 +66,7 @@ class Surrogate:
 
     def _unpack(self, theta: np.ndarray) -> tuple[float, float, float]:
         amplitude, length, share = np.exp(np.clip(theta, -4, 4))
-        return self._spread * amplitude, length, 0.9 * share / (1 + share)
+        return self._spread * amplitude, length, 0.95 * share / (1 + share)
 
     def _covariance(self, amplitude: float, length: float, share: float) -> np.ndarray:
         smooth = _matern(self._distance / length)
@@ -73,7 +74,7 @@ class Surrogate:
         paired = share if self._paired else 0.0
         own = (0.1 * amplitude) ** 2 * self._same_candidate
         return (
-            amplitude**2 * (smooth + self._product) + own + paired * noise * smooth * self._same_block
+            amplitude**2 * (smooth + self._product) + own + paired * noise * (_COMMON + (1 - _COMMON) * smooth) * self._same_block
             + np.diag((1 - paired) * self._errors**2)
         )  # fmt: skip
 

@@ -90,7 +90,8 @@ def run(
     if out is not None:
         prepare_output(out)
     if sampler is None:
-        sampler = ThompsonSampler(space.warm_starts(warm_starts), search.race, search.ending, problem.seed)
+        start = space.warm_starts(warm_starts)
+        sampler, search.exempt = ThompsonSampler(start, search.race, search.ending, problem.seed), len(start)
     where = storage or (None if out is None else f"sqlite:///{out / 'study.db'}")
     search.study = open_study(where, "kdist-tune", sampler, {**problem.about, "per_class": per_class}, resume=resume)
     search.run()
