@@ -173,10 +173,13 @@ class Space:
         cut, last = self.bands(8), len(self.levels)
         at = [cut[min(k, len(cut) - 1)] for k in range(9)]
         bottom, top = self.scales
-        starts: list[dict[str, Any]] = [{"family": "constant", "scale": s} for s in (1.0, 1.25, 1.5, 2.0, 3.0)]
+        starts: list[dict[str, Any]] = [{"family": "constant", "scale": s} for s in (1.0, 1.5, 2.0, 3.0)]
+        # by what guidance does, and by where networks have been seen to want it: the third quarter of the levels
+        places = [(at[i], at[j]) for i, j in ((2, 7), (2, 5), (4, 7), (6, 8))] + [(last // 2, 4 * last // 5)] * 2
         starts += [
-            {"family": "interval", "scale": s, "start": at[i], "stop": at[j]}
-            for s, i, j in ((2.0, 2, 6), (3.0, 2, 6), (2.0, 1, 7), (3.0, 3, 7))
+            {"family": "interval", "scale": s, "start": start, "stop": stop}
+            for s, (start, stop) in zip((2.0, 3.0, 3.0, 2.0, 2.0, 3.0), places, strict=True)
+            if start < stop
         ]
         starts += [
             {"family": "early-negative", "scale": 3.0, "early": 0.0, "start": at[2], "stop": last},
