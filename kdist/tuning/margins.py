@@ -72,10 +72,10 @@ class SoftErrors:
             return None
         width = _WIDTH * _tail(np.concatenate([block["margin"] for block in columns]))
         # what could be chosen: schedules that guide well have shorter tails than those that do not
-        unsure = [float(expit(-block["margin"] / width).mean()) for block in columns]
+        unsure = [float(expit(-block["margin"][::2] / width).mean()) for block in columns]
         good = [block for block, share in zip(columns, unsure, strict=True) if share <= np.median(unsure)]
-        margin = np.concatenate([block["margin"] for block in good])
-        wrong = sum(float((1 - block["accuracy"]).sum()) for block in good)
+        margin = np.concatenate([block["margin"][1::2] for block in good])  # not those by which they were chosen
+        wrong = sum(float((1 - block["accuracy"][1::2]).sum()) for block in good)
         width = _WIDTH * _tail(margin)
         soft = expit(-margin / width)
         ratio = (wrong + _PRIOR) / (soft.sum() + _PRIOR / _RATIO)

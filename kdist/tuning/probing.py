@@ -28,6 +28,10 @@ class _Recorder(Constant):
         self.asked.update(dict.fromkeys(sigma.detach().flatten().tolist()))
         return super()._scale(sigma)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Of the constant scale: where sampling runs elsewhere, its JSON is what is sent."""
+        return Constant(self.scale).to_dict()
+
 
 @dataclass(frozen=True)
 class Probe:

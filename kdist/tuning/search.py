@@ -26,6 +26,7 @@ _CERTIFY = "certified:"  # study attributes that keep the certification's chunks
 SETTLE = 0.75  # of the search's calls, after which nothing new is tried
 UNREACHABLE = 0.05  # probability that the bounds hold, below which there is nothing to certify
 REFIT = 1.2  # growth of the study after which the surrogates' hyperparameters are found anew
+PATIENCE = 2000  # schedules in a row that may cost too many calls
 MIN_BLOCKS = 12  # without which a search tells nothing
 
 
@@ -66,6 +67,8 @@ class Search:
     _known: dict[str, Candidate] = field(default_factory=dict)
     _calls: int = 0
     _races: dict[str, Any] = field(default_factory=dict)
+    _refused: int = 0  # schedules in a row that cost too many calls
+    _done: bool = False
 
     @property
     def most_calls(self) -> float:
@@ -116,9 +119,14 @@ class Search:
     def run(self) -> None:
         """Measure until the search's part of the budget is spent."""
         budget = self.calls * (1 - self.certify)
-        while (used := self.spent()) < budget:
+        while not self._done and (used := self.spent()) < budget:
             self.report(Progress(used, self.calls, "searching", self._best()))
             self._trial()
+            if self._refused > PATIENCE:
+                raise ValueError(
+                    f"calls_per_sample={self.most_calls:g}: of the last {PATIENCE} schedules of {self.space.families} "
+                    "none was so cheap; allow more calls or other families"
+                )
 
     def ending(self) -> bool:
         """Whether the search is in its last part, which only tells the known schedules apart."""
@@ -131,7 +139,8 @@ class Search:
         return self.problem.calls + self._calls + certified
 
     def _best(self) -> Standing | None:
-        return self.race().standings()[0] if self.known() else None
+        standings = self.race().standings() if self.known() else []
+        return standings[0] if standings else None
 
     def _trial(self) -> None:
         trial = self.study.ask()
@@ -144,8 +153,8 @@ class Search:
     def _measure(self, trial: optuna.Trial) -> None:
         schedule, choices = self.space.suggest(trial)
         if trial.number >= self.exempt and self.problem.calls_per_sample(schedule, choices) > self.most_calls:
-            self.study.tell(trial, state=TrialState.PRUNED)  # known without measuring, and free
-            return
+            self._refused += 1  # known without measuring, and free
+            return self._tell(trial, state=TrialState.PRUNED)
         key = identity(schedule, choices)
         trial.set_user_attr("key", key)
         trial.set_user_attr("block", self._next_block(key, trial.number))
@@ -156,7 +165,16 @@ class Search:
             trial.set_user_attr(name, value.value)
         trial.set_user_attr("calls", calls)
         trial.set_user_attr("columns", pack(columns))
-        self.study.tell(trial, found["distance"].value)
+        self._refused = 0
+        self._tell(trial, found["distance"].value)
+
+    def _tell(self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None) -> None:
+        try:
+            self.study.tell(trial, value, state)
+        except RuntimeError as error:
+            if "Study.stop" not in str(error):
+                raise
+            self._done = True  # the trial is told; a sampler that has shown all it has, a grid, stops the study
 
     def _next_block(self, key: str, number: int) -> int:
         """The first block of seeds on which this schedule is not measured, here or by another worker."""

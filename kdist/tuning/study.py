@@ -43,7 +43,7 @@ class ThompsonSampler(optuna.samplers.BaseSampler):
             self._chosen = self._start[trial.number]
         else:
             rng = np.random.default_rng([self._seed, trial.number])
-            self._chosen = self._race().next_params(rng, again=trial.number % 3 == 2 or self._ending())
+            self._chosen = self._race().next_params(rng, again=trial.number % 2 == 1 or self._ending())
 
     def infer_relative_search_space(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         return {}

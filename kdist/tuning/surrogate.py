@@ -18,7 +18,6 @@ from scipy import linalg, optimize
 
 __all__ = ["FIRST_THETA", "Surrogate"]
 
-_COMMON = 0.7  # of what pairing shares: the same for all schedules, however different
 FIRST_THETA = np.log([1.0, 1.0, 3.0])  # amplitude in spreads of y, length, odds of paired against single noise
 
 
@@ -74,7 +73,7 @@ class Surrogate:
         paired = share if self._paired else 0.0
         own = (0.1 * amplitude) ** 2 * self._same_candidate
         return (
-            amplitude**2 * (smooth + self._product) + own + paired * noise * (_COMMON + (1 - _COMMON) * smooth) * self._same_block
+            amplitude**2 * (smooth + self._product) + own + paired * noise * smooth * self._same_block
             + np.diag((1 - paired) * self._errors**2)
         )  # fmt: skip
 

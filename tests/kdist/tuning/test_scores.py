@@ -55,6 +55,17 @@ def test_errors_cover_the_spread_of_repeated_blocks():
     assert 0.8 < error / spread < 1.15
 
 
+def test_errors_hold_for_a_few_samples_of_the_real_law():
+    # five samples of what is right: only what pairs add is left, and rows show it twice
+    rng = np.random.default_rng(4)
+    reference = Reference(rng.normal(size=(600, 4)), np.repeat([0, 1], 300), [0, 1])
+    labels = np.repeat([0, 1], 5)
+    found = [values(reference.columns(rng.normal(size=(10, 4)), labels))["distance"] for _ in range(400)]
+    spread, error = np.std([v.value for v in found]), np.sqrt(np.mean([v.error**2 for v in found]))
+    # 400 repeats know the spread to 4 %; single errors of ten samples are cut off at a tenth of the squares
+    assert 0.85 < error / spread < 1.3
+
+
 def test_paired_differences_are_less_noisy_than_independent_ones():
     rng = np.random.default_rng(3)
     reference = Reference(rng.normal(size=(200, 4)), [0] * 200, [0])

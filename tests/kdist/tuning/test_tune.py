@@ -168,3 +168,18 @@ def test_defaults_are_those_of_every_option():
     options = with_defaults({"per_class": 7})
     assert options["per_class"] == 7
     assert options.keys() == Options.__annotations__.keys()
+
+
+def test_a_grid_ends_the_search(toy, real, judge):
+    grid = {"family": ["constant"], "scale": [1.0, 1.5, 2.0]}
+    sampler = optuna.samplers.GridSampler(grid, seed=0)
+    tuned = kdist.tune(toy, real=real, judge=judge, calls=20_000, sampler=sampler)
+    assert {str(candidate.schedule) for candidate in tuned.front} == {f"constant:scale={s}" for s in grid["scale"]}
+
+
+def test_what_costs_too_many_calls_is_not_measured(toy, real, judge):
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    tuned = kdist.tune(toy, real=real, judge=judge, calls=3000, calls_per_sample=7, sampler=sampler)
+    assert max(candidate.calls_per_sample for candidate in tuned.front) <= 7
+    with pytest.raises(ValueError, match="none was so cheap; allow more calls or other families"):
+        kdist.tune(toy, real=real, judge=judge, calls=3000, calls_per_sample=5, sampler=sampler, families=["ramp"])
