@@ -177,9 +177,7 @@ def within_class(columns: Columns, name: str) -> np.ndarray:
 def _distance(columns: Columns) -> Value:
     squares = np.square(columns["effect"])
     variance = max(float((squares - columns["excess"]).mean()), 0.1 * float(squares.mean()))
-    return Value(
-        float((2 * columns["to_real"] - columns["own"] - 1).mean()), math.sqrt(variance / len(squares))
-    )
+    return Value(float((2 * columns["to_real"] - columns["own"] - 1).mean()), math.sqrt(variance / len(squares)))
 
 
 def _separability(columns: Columns) -> Value:

@@ -79,7 +79,9 @@ class Search:
         """Raise ValueError where the calls are too few to tell anything."""
         fewest = len(self.problem.seen.called)
         if self.most_calls < fewest:
-            raise ValueError(f"calls_per_sample={self.most_calls:g} is not possible: the sampler alone makes {fewest} calls")
+            raise ValueError(
+                f"calls_per_sample={self.most_calls:g} is not possible: the sampler alone makes {fewest} calls"
+            )
         block = 2 * len(self.problem.seen.called) * self.per_class * len(self.problem.classes)
         needed = round((MIN_BLOCKS * block + self.problem.calls) / (1 - self.certify))
         if self.calls < needed:

@@ -76,10 +76,8 @@ def compute(
             add({"method": "constant", "scale": scale, "schedule": str(kdist.Constant(scale))})
     small = {name: curse[name] for name in ("steps", "samples", "accuracy")}
     for repeat in range(curse["repeats"]):
-        search = partial(
-            find, partial(_subject, "digits", curse["steps"]), "tune", 100 + repeat, calls_per_sample=2 * curse["steps"],
-            **small,
-        )  # fmt: skip
+        subject = partial(_subject, "digits", curse["steps"])
+        search = partial(find, subject, "tune", 100 + repeat, calls_per_sample=2 * curse["steps"], **small)
         rows.append({"subject": "curse", "method": "tune", **store.get({"curse": small, "repeat": repeat}, search)})
     return rows
 

@@ -7,6 +7,7 @@ import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -42,8 +43,8 @@ def picture(flow):
 class Server(BaseHTTPRequestHandler):
     """``POST /prompt``, ``GET /history/ID`` (empty at first, as while an image is sampled), ``GET /view``."""
 
-    jobs: dict[str, dict] = {}
-    asked: set[str] = set()
+    jobs: ClassVar[dict[str, dict]] = {}
+    asked: ClassVar[set[str]] = set()
 
     def do_POST(self):
         flow = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["prompt"]
