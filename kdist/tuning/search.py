@@ -195,7 +195,7 @@ class Search:
         self._races.clear()  # from the trials alone, not from when this process found the hyperparameters
         race = self.race()
         winner = race.standings()[0]
-        if winner.feasible < UNREACHABLE:
+        if winner.feasible < UNREACHABLE and not any(map(self._holds, self.known())):
             raise ValueError(self._reached())
         finalists = [(winner.candidate.schedule, winner.candidate.choices)]
         finalists.append((rival(race, winner), {name: v[0] for name, v in self.space.choices.items()}))
@@ -206,6 +206,13 @@ class Search:
         promised.update({name: value.value for name, value in winner.candidate.values.items() if name != "distance"})
         promised["measured distance"] = winner.candidate.values["distance"].value
         return Certificate(tuned, constant, promised, self.bounds, self.problem.seen.paired)
+
+    def _holds(self, candidate: Candidate) -> bool:
+        """Whether its samples, few as they are, keep to the bounds."""
+        found = {name: value.value for name, value in candidate.values.items()}
+        found["displacement"] = math.sqrt(max(found["displacement"], 0.0))
+        found["calls_per_sample"] = candidate.calls_per_sample
+        return all(bound.holds(found[bound.name]) for bound in self.bounds)
 
     def _reached(self) -> str:
         """What was reached of the bounds, where nothing holds them."""

@@ -219,7 +219,7 @@ UNMEASURED: dict[str, Figure] = {
                     "accuracy": 0.995,
                     "samples": 150,
                     "truth": 60,
-                    "repeats": {"tune": 2, "random": 1, "grid": 1, "tpe": 1, "hand": 1, "early": 1},
+                    "repeats": {"tune": 1, "random": 1, "grid": 1, "tpe": 1, "hand": 1},
                 },
             },
             "calls_per_sample": 28,

@@ -6,17 +6,20 @@ from scripts.results.store import Store
 
 def test_methods_are_compared_on_fresh_samples(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "CONSTANTS", (1.0, 2.0))
-    options = {"subjects": ["digits"], "methods": ["random", "hand"], "repeats": [0], "accuracy": 0.2}
-    options |= {"samples": 30, "truth": 2, "steps": 2}
+    given = {"accuracy": 0.2, "samples": 30, "truth": 2, "repeats": {"random": 1, "hand": 1}}
+    options = {"subjects": {"digits": given}, "calls_per_sample": 4, "steps": 2}
+    options["curse"] = {"repeats": 1, "steps": 2, "samples": 100, "accuracy": 0.2}
     store = Store(tmp_path / "F10.json")
     rows = tuning.compute(store, **options)
-    assert [row["method"] for row in rows] == ["random", "hand", "constant", "constant"]
+    assert [row["method"] for row in rows] == ["random", "hand", "constant", "constant", "tune"]
     # by the hand's interval one of the two levels, 20 and 0.02, is guided at most: 2 to 4 calls
-    assert all(2 <= row["calls"] <= 4 for row in rows)
+    assert all(2 <= row["calls"] <= 4 for row in rows[:-1])
     assert "promised" in rows[0]
     tuning.draw(rows, tmp_path / "F10.png")
     table = tuning.texts(rows)["table"]
     assert "random search" in table
     assert "constant 2" in table
+    assert "1 searches" in tuning.texts(rows)["curse"]
+    tuning._subject.cache_clear()
     monkeypatch.setattr(tuning, "shipped", None)  # would fail if anything were measured again
     assert tuning.compute(Store(tmp_path / "F10.json"), **options) == rows
