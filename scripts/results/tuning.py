@@ -213,6 +213,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             )
         for index, (method, label) in enumerate(METHODS.items()):
             own = [row for row in mine if row["method"] == method]
+            if not own:
+                continue
             ours = method == "tune"
             ax.errorbar(
                 [row["accuracy"][0] for row in own],
@@ -227,10 +229,16 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             )
         ax.set_title(subject, fontsize=10)
         ax.set_xlabel("accuracy on fresh samples")
-        ax.set_yscale("symlog", linthresh=0.01)
+        ax.set_yscale("symlog", linthresh=0.02, subs=[2, 5])
         ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
     axes[0, 0].set_ylabel("energy distance to the real classes")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=8, ncols=4, loc="outside lower center", frameon=False)
+    fig.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        fontsize=8,
+        ncols=2 * len(subjects),
+        loc="outside lower center",
+        frameon=False,
+    )
     fig.savefig(path, dpi=110)
     plt.close(fig)
 
