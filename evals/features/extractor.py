@@ -95,6 +95,8 @@ class Extractor:
                 f"extractor {self.name!r} needs images of one shape; got {sorted(shapes)} (channels, height, width); "
                 "resize them, convert all to grey or to colour, or choose an extractor that resizes"
             )
+        if len(parts) == 1:
+            return parts[0]  # large: a copy costs as much as resizing an image of 64 px
         order = torch.tensor([i for group in places.values() for i in group]).argsort()
         return torch.cat(parts)[order.to(self.device)]
 

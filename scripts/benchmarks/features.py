@@ -54,13 +54,13 @@ def random_inception(file: Path) -> None:
     torch.jit.script(Inception(layers)).save(str(file))
 
 
-def write_images(folder: Path, count: int, size: int, seed: int, contrast: float) -> None:
-    """Smooth random colour pictures as PNG."""
+def write_images(folder: Path, count: int, size: int, seed: int, contrast: float, suffix: str = "png") -> None:
+    """Smooth random colour pictures as files of this kind."""
     folder.mkdir()
     generator = np.random.default_rng(seed)
     for i in track(range(count), "writing images", transient=True):
         coarse = generator.normal(128, contrast, (8, 8, 3)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).save(folder / f"{i:06d}.png")
+        Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).save(folder / f"{i:06d}.{suffix}")
 
 
 def main(

@@ -148,6 +148,15 @@ def test_callables_and_torchscript_files(tmp_path):
         extract(images, lambda x: x.mean())
 
 
+@pytest.mark.parametrize("shape", [(8, 8, 3), (8, 8, 1), (64, 50, 3), (320, 500, 3), (320, 500, 1)])
+def test_pil_resize_is_clean_fids_to_the_last_bit(shape):
+    """Black and white noise, whose bicubic overshoot is clipped; grey becomes three equal channels."""
+    make_resizer = pytest.importorskip("cleanfid.resize").make_resizer
+    image = np.random.default_rng(0).choice(np.array([0, 100, 255], dtype=np.uint8), shape)
+    expected = make_resizer("PIL", False, "bicubic", (299, 299))(np.broadcast_to(image, (*shape[:2], 3)))
+    np.testing.assert_array_equal(resize_square(299).on_cpu(image).numpy(), expected.transpose(2, 0, 1))
+
+
 @pytest.mark.parametrize("shape", [(32, 32), (300, 400), (64, 96), (1, 9), (299, 299)])
 @pytest.mark.parametrize("make", [resize_square, resize_and_crop])
 def test_torch_resize_is_close_to_pils(shape, make):
