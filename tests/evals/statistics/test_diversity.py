@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from kdist.evals.statistics.diversity import MATCHED, coverage, density, matched_findings, precision, recall, vendi
+from kdist.evals import frechet_distance
+from kdist.evals.statistics.diversity import (
+    MATCHED,
+    _batch_statistics,
+    coverage,
+    density,
+    matched_findings,
+    precision,
+    recall,
+    vendi,
+)
 from kdist.evals.statistics.gram import _trace_moments, participation, squared_distances, trace_of_squares
 from kdist.evals.statistics.resampling import Resampling
 
@@ -108,3 +118,14 @@ def test_too_few_samples_are_nan_not_a_number() -> None:
     found, matched_n = matched_findings((z @ z.T)[None], splits, halves=8, permutations=0, neighbours=5)
     assert matched_n == 1
     assert all(np.isnan(finding.estimate.value).all() for finding in found.values())
+
+
+def test_both_frechet_parts_are_those_of_the_moments() -> None:
+    """From inner products alone, about any origin, and of groups of unequal size."""
+    rng = np.random.default_rng(3)
+    fake, real = rng.normal(size=(12, 5)) + 1.0, 1.7 * rng.normal(size=(20, 5)) - 0.5
+    parts = frechet_distance(fake, real)
+    found = dict(zip(MATCHED, _batch_statistics(gram_of(fake, real)[None], 12, 3)[0], strict=True))
+    assert found["frechet_mean"] == pytest.approx(((fake.mean(axis=0) - real.mean(axis=0)) ** 2).sum(), rel=1e-10)
+    assert found["frechet_mean"] == pytest.approx(parts.mean, rel=1e-10)
+    assert found["frechet_covariance"] == pytest.approx(parts.covariance, rel=1e-8)
