@@ -1,5 +1,7 @@
 """Schedules by class and by row: values, skipping row by row, counting, serialisation, errors."""
 
+import inspect
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -181,3 +183,9 @@ def test_a_missing_class_is_found_where_scales_are_read_anyway():
     """What happens on an accelerator, where binding does not look at the classes."""
     with pytest.raises(ValueError, match=r"rows \[1\]"):
         host_values(PerClass({0: 1.0}), torch.tensor([1.0, torch.nan]))
+
+
+def test_plots_of_classes_show_the_levels_that_other_plots_show():
+    defaults = [inspect.signature(kind.plot).parameters for kind in (kdist.PerClass, kdist.Schedule)]
+    for name in ("sigma_min", "sigma_max"):
+        assert defaults[0][name].default == defaults[1][name].default
