@@ -84,3 +84,21 @@ def test_one_condition_per_weight():
         guided(x, sigma, class_cond=(first, second, first))
     with pytest.raises(ValueError, match="got NoneType"):
         guided(x, sigma)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_conditions_share_network_calls_where_they_can(count):
+    """Two calls: the unconditional pass, and one for all conditions; in turn where batches are not wanted."""
+    sizes = []
+
+    def net(x, sigma, class_cond):
+        sizes.append(len(x))
+        return x
+
+    x, sigma, first, _ = batch()
+    options = {"weights": (1 / count,) * count, "uncond": UNCOND}
+    ComposedDenoiser(net, 4.0, **options)(x, sigma, class_cond=(first,) * count)
+    assert sorted(sizes) == [3, 3 * count]
+    sizes.clear()
+    ComposedDenoiser(net, 4.0, batched=False, **options)(x, sigma, class_cond=(first,) * count)
+    assert sizes == [3] * (count + 1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdist import Interval
-from kdist.theory.integrate import WIDTH, split_log_range
+from kdist.theory.integrate import NODES, WIDTH, quadrature, split_log_range
 
 
 def has(edges, sigma):
@@ -33,3 +33,13 @@ def test_panels_are_no_wider_than_asked():
     assert edges[-1] == pytest.approx(math.log(100))
     assert np.diff(edges).max() <= WIDTH + 1e-12
     assert np.diff(split_log_range(1.0, 0.01, 100, 0.3)).max() <= 0.3 + 1e-12
+
+
+@pytest.mark.parametrize("variance", [1e-4, 0.3, 1.0])
+def test_a_panel_is_narrow_enough_for_the_promised_accuracy(variance):
+    """The integral of 1 / (c + t) over t has a closed form; 1e-12 is what WIDTH promises with NODES per panel."""
+    nodes = quadrature(1.0, sigma_min=0.01, sigma_max=80.0, variances=[np.array([variance])])
+    x, weights = np.polynomial.legendre.leggauss(NODES)
+    assert nodes.t.shape[1] == len(x)
+    found = float((weights * nodes.jacobian / (variance + nodes.t)).sum())
+    assert found == pytest.approx(math.log((variance + nodes.end) / (variance + nodes.start)), rel=1e-12)
