@@ -128,6 +128,15 @@ def test_means_are_unbiased_at_small_n() -> None:
     assert np.mean(squares) == pytest.approx(truth, rel=0.12)
 
 
+def test_intervals_of_a_clear_shift_are_those_of_its_square() -> None:
+    """The square has a symmetric interval whose upper end grows with it: in roots ``s + (s**2 - lo**2) / (2 s)``."""
+    report = measure(samples(0), samples(1, overshoot=0.3), LABELS, LABELS, **POINT)
+    for entry in report.classes:
+        for shift in (entry.mean_shift, entry.displacement):
+            assert shift.lo > 0
+            assert shift.hi == pytest.approx(shift + (float(shift) ** 2 - shift.lo**2) / (2 * float(shift)), rel=1e-9)
+
+
 def test_invariant_under_rotation_scale_and_shift() -> None:
     rng = np.random.default_rng(8)
     turn = 3.7 * np.linalg.qr(rng.normal(size=(D, D)))[0]

@@ -5,7 +5,7 @@ import pytest
 
 from kdist.evals.statistics.estimate import variance_degrees
 from kdist.evals.statistics.resampling import Resampling
-from kdist.evals.statistics.spread import grouped_squares, ratio_findings, trace_ratio_finding
+from kdist.evals.statistics.spread import _relative_error, grouped_squares, ratio_findings, trace_ratio_finding
 
 
 def splits_of(n_fake: int, n_real: int):
@@ -43,3 +43,12 @@ def test_the_trace_ratio_is_that_of_the_covariances():
     assert found.estimate.value == pytest.approx(traces[0] / traces[1], rel=1e-9)
     squares = grouped_squares((x @ x.T)[None], 9)[0]
     assert (squares[:9].mean(), squares[9:].mean()) == pytest.approx(traces, rel=1e-9)
+
+
+def test_a_collapsed_set_has_the_uncertainty_of_the_real_one_alone():
+    """Equal generated samples say nothing of their own tails: the error is that of the real mean, in relative terms."""
+    real = np.random.default_rng(4).gamma(2.0, size=(1, 40, 1))
+    (found,) = ratio_findings(np.concatenate([np.full((1, 30, 1), 1e-30), real], axis=1), splits_of(30, 40))
+    error, degrees = (part[0, 0] for part in _relative_error(real))
+    assert found.error == pytest.approx(np.sqrt(error), rel=1e-9)
+    assert found.degrees == pytest.approx(degrees, rel=1e-9)
