@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kdist.files import prepare_output, write_atomically
-from scripts.results.figures import FIGURES, UNMEASURED, Figure
+from scripts.results.figures import FIGURES, Figure
 from scripts.results.store import NotMade, Store, circumstances
 
 DOCS, README = Path("docs"), Path("README.md")
@@ -46,11 +46,8 @@ def main(
     matplotlib.use("Agg")
     console = Console()
     chosen = [name.upper() for name in only or FIGURES]
-    figures = FIGURES | {name: figure for name, figure in UNMEASURED.items() if name in chosen}
-    if unknown := sorted(set(chosen) - set(figures)):
-        raise typer.BadParameter(
-            f"no figure {', '.join(unknown)}; there are {', '.join(FIGURES | UNMEASURED)}", param_hint="--only"
-        )
+    if unknown := sorted(set(chosen) - set(FIGURES)):
+        raise typer.BadParameter(f"no figure {', '.join(unknown)}; there are {', '.join(FIGURES)}", param_hint="--only")
     if quick and out == DOCS:
         raise typer.BadParameter(
             "--quick would replace the real results in docs; choose another folder", param_hint="--out"
@@ -60,7 +57,7 @@ def main(
         return
     prepare_output(out)
     texts: dict[str, dict[str, str]] = {}
-    for name, figure in figures.items():
+    for name, figure in FIGURES.items():
         try:
             texts[name] = make(name, figure, out, quick=quick, measure=name in chosen, console=console)
         except NotMade:

@@ -244,7 +244,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """``table``: the mean over repeats of each method; ``curse``: promised less true, of each method."""
+    """``table``: the mean over repeats of each method; ``curse``: certified less promised; ``better``,
+    ``small_better``: how many certificates of the digits, and of the small searches, call the schedule better."""
     head = ["network", "method", "repeats", "energy distance", "worst repeat", "accuracy", "calls", "promised"]
     body = []
     small = [row for row in rows if row["subject"] == "curse"]
@@ -283,7 +284,13 @@ def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
                     number(float(np.mean(promised)), 3) if promised else "",
                 ]
             )
-    return {"table": markdown(head, body), "curse": _curse(small)}
+    better = [row["better"] for row in rows if "better" in row and row["subject"] == "digits"]
+    return {
+        "table": markdown(head, body),
+        "curse": _curse(small),
+        "better": f"{sum(better)} of {len(better)}",
+        "small_better": f"{sum(row['better'] for row in small)} of {len(small)}",
+    }
 
 
 def _curse(rows: list[dict[str, Any]]) -> str:

@@ -50,7 +50,10 @@ def test_what_the_pages_say_in_words_of_f9():
 
 @pytest.mark.parametrize(
     ("page", "heading"),
-    [("predicted_vs_measured.md", "| predictor | log trace ratio: r |")],
+    [
+        ("predicted_vs_measured.md", "| predictor | log trace ratio: r |"),
+        ("tuning.md", "| network | method | repeats |"),
+    ],
 )
 def test_shared_tables_are_those_of_the_results(page, heading):
     results = (DOCS / "results.md").read_text().splitlines()
