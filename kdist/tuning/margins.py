@@ -56,8 +56,8 @@ class SoftErrors:
     """How margins are counted in one search.
 
     Attributes:
-        width: of the step from wrong to right.
-        ratio: of errors to soft ones before it.
+        width: the width of the step from wrong to right.
+        ratio: the ratio of errors to soft ones before it.
         noise: variance of the mean over that of as many errors.
     """
 
