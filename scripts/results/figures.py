@@ -231,7 +231,7 @@ FIGURES: dict[str, Figure] = {
             "subjects": {
                 "digits": {
                     "accuracy": 0.5,
-                    "samples": 60,
+                    "samples": 120,
                     "truth": 2,
                     "repeats": {"tune": 1, "random": 1, "hand": 1},
                 },
