@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kdist.plotting import PALETTE
 
-__all__ = ["COLOURS", "MARKERS", "interval", "markdown", "number"]
+__all__ = ["COLOURS", "MARKERS", "bars", "interval", "markdown", "number"]
 
 COLOURS = PALETTE
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -27,3 +28,9 @@ def interval(value: Sequence[float], digits: int = 2, *, sign: bool = False) -> 
     """``[value, low, high]`` as ``0.94 [0.90, 0.98]``."""
     middle, low, high = (number(v, digits, sign=sign) for v in value)
     return f"{middle} [{low}, {high}]"
+
+
+def bars(rows: Sequence[Mapping[str, Any]], quantity: str) -> list[list[float]]:
+    """Lengths below and above of the error bars of ``[value, low, high]``, as matplotlib takes them."""
+    values = [row[quantity] for row in rows]
+    return [[v[0] - v[1] for v in values], [v[2] - v[0] for v in values]]

@@ -30,7 +30,7 @@ from kdist.schedules import describe
 from kdist.solvers import sample
 from kdist.theory.designs.separated import total_distortion
 from scripts.results.contenders import FAMILIES, Setting, contenders
-from scripts.style import COLOURS, MARKERS, interval, markdown, number
+from scripts.style import COLOURS, MARKERS, bars, interval, markdown, number
 
 __all__ = ["best", "compute", "draw", "outcome", "texts"]
 
@@ -244,7 +244,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                 continue
             x, y = ([row[name][0] for row in own] for name in ("accuracy", quantity))
             style: dict[str, Any] = {"fmt": marker, "ms": 5, "lw": 0.8, "color": colour, "label": FAMILIES[family]}
-            ax.errorbar(x, y, _bars(own, quantity), _bars(own, "accuracy"), **style)
+            ax.errorbar(x, y, bars(own, quantity), bars(own, "accuracy"), **style)
             for row, place in zip(own, zip(x, y, strict=True), strict=True):
                 if row["name"] in LABELS:
                     text, *where = LABELS[row["name"]]
@@ -260,12 +260,6 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes[1].legend(fontsize=8, frameon=False, loc="lower left")
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def _bars(rows: Sequence[Mapping[str, Any]], quantity: str) -> list[list[float]]:
-    """Lengths of the error bars below and above."""
-    values = [row[quantity] for row in rows]
-    return [[v[0] - v[1] for v in values], [v[2] - v[0] for v in values]]
 
 
 def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -31,7 +31,7 @@ from kdist.solvers import get_solver
 from kdist.tuning.problem import block_seeds
 from kdist.tuning.scores import pixels
 from scripts.results.families import FAMILIES, PLAIN, Network, Setting
-from scripts.style import COLOURS, MARKERS, interval, markdown, number
+from scripts.style import COLOURS, MARKERS, bars, interval, markdown, number
 
 __all__ = ["Subject", "at_least", "compute", "draw", "texts"]
 
@@ -264,18 +264,12 @@ def _panel(ax: Any, rows: Sequence[Mapping[str, Any]], quantity: str) -> None:
         ax.plot(*_places(tried, quantity), marker=".", ms=4, lw=0.8, ls=line, color=colour, alpha=0.4)
         shown = [row for row in own if row["kind"] == "reported"]
         x, y = _places(shown, quantity)
-        ax.errorbar(x, y, *(_bars(shown, name) for name in (quantity, "accuracy")), fmt="none", lw=0.7, color=colour)
+        ax.errorbar(x, y, *(bars(shown, name) for name in (quantity, "accuracy")), fmt="none", lw=0.7, color=colour)
         ax.scatter(x, y, s=[1.5 * row["calls"] for row in shown], marker=marker, color=colour, label=label, lw=0)
 
 
 def _places(rows: Sequence[Mapping[str, Any]], quantity: str) -> tuple[list[float], list[float]]:
     return [row["accuracy"][0] for row in rows], [row[quantity][0] for row in rows]
-
-
-def _bars(rows: Sequence[Mapping[str, Any]], quantity: str) -> list[list[float]]:
-    """Lengths of the error bars below and above."""
-    values = [row[quantity] for row in rows]
-    return [[v[0] - v[1] for v in values], [v[2] - v[0] for v in values]]
 
 
 def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
