@@ -15,7 +15,7 @@ from typing import Annotated
 import torch
 import typer
 
-from kdist import fashion, guide
+from kdist import Schedule, fashion, guide
 from kdist.evals.report.html import grid
 from kdist.solvers import sample
 from scripts.style import markdown, number
@@ -23,9 +23,9 @@ from scripts.style import markdown, number
 CLASSES = range(fashion.NUM_CLASSES)
 
 
-def draw(model: fashion.ClassConditional, scale: float, per_class: int, seed: int) -> torch.Tensor:
+def draw(model: fashion.ClassConditional, schedule: float | Schedule, per_class: int, seed: int) -> torch.Tensor:
     """Samples (10 * per_class, 1, 28, 28), sorted by class: dpmpp_2m, 20 steps, the same noise at every scale."""
-    guided = guide(model, scale, uncond={"class_cond": fashion.UNCOND})
+    guided = guide(model, schedule, uncond={"class_cond": fashion.UNCOND})
     labels = torch.arange(fashion.NUM_CLASSES).repeat_interleave(per_class)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(len(labels), 1, 28, 28, generator=generator) * fashion.SIGMA_MAX
