@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kdist.files import prepare_output, write_atomically
+from scripts.pages.prose import filled
 from scripts.results.figures import FIGURES, Figure
 from scripts.results.store import NotMade, Store, circumstances
 
@@ -102,8 +103,10 @@ def page(texts: dict[str, dict[str, str]], *, quick: bool) -> str:
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     complete = texts.keys() >= FIGURES.keys()
-    return environment.from_string(TEMPLATE.read_text()).render(
-        texts=texts, quick=quick, complete=complete, **dict.fromkeys(FIGURES) | texts
+    return filled(
+        environment.from_string(TEMPLATE.read_text()).render(
+            texts=texts, quick=quick, complete=complete, **dict.fromkeys(FIGURES) | texts
+        )
     )
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from kdist.files import write_atomically
 from scripts import reproduce
+from scripts.pages.prose import filled
 from scripts.results.figures import FIGURES
 
 __all__ = ["page"]
@@ -27,7 +28,7 @@ def page() -> str:
         for name in ("F4", "F5", "F9")
     }
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string((Path(__file__).parent / "choosing.md.j2").read_text()).render(**texts)
+    return filled(environment.from_string((Path(__file__).parent / "choosing.md.j2").read_text()).render(**texts))
 
 
 def main() -> None:

@@ -1,0 +1,51 @@
+"""Lines of prose are at most 120 characters long; wrapping leaves everything else as it is."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts.pages.prose import filled, long_lines
+
+ROOT = Path(__file__).parents[2]
+FILES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+PAGES = sorted({path.relative_to(ROOT).as_posix() for path in FILES} - {"CHANGELOG.md"})
+LONG = "word " * 30
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_prose_is_wrapped(page):
+    assert long_lines((ROOT / page).read_text()) == [], f"python -m scripts.pages.prose {page}"
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        f"| {LONG}|",
+        f"```text\n{LONG}\n```",
+        f"# {LONG}",
+        f"$$\n{LONG}\n$$",
+        f"    {LONG}",
+        f"![{LONG}](a)",
+        "x" * 130,
+    ],
+)
+def test_what_is_no_prose_stays(kept):
+    assert filled(f"Before.\n\n{kept}\n\nAfter.\n") == f"Before.\n\n{kept}\n\nAfter.\n"
+    assert long_lines(kept) == []
+
+
+@pytest.mark.parametrize(("first", "rest"), [("", ""), ("- ", "  "), ("10. ", "    "), (":   ", "    "), ("> ", "> ")])
+def test_what_is_prose_is_filled_in_its_place(first, rest):
+    page = f"{first}{LONG.strip()}\n"
+    assert len(long_lines(page)) == 1
+    lines = filled(page).splitlines()
+    assert [len(line) <= 120 for line in lines] == [True, True]
+    assert lines[0].startswith(f"{first}word")
+    assert lines[1].startswith(f"{rest}word")
+    assert filled(filled(page)) == filled(page)
+
+
+def test_no_line_begins_with_a_marker_and_code_stays_together():
+    text = filled(f"{'wor ' * 29} - 1. `a  b c` {LONG}").splitlines()
+    assert not text[1].startswith(("-", "1."))
+    assert "`a b c`" in "\n".join(text)
