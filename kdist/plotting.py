@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["PALETTE", "plot_schedule"]
+__all__ = ["PALETTE", "plot_schedule", "sigma_axis"]
 
 # Okabe and Ito's blue, vermilion, green, purple, sky blue, orange and black, which colour-blind readers tell apart;
 # without their yellow, too pale for points on white
@@ -52,13 +52,22 @@ def plot_schedule(
     edges = torch.tensor([p * f for p in schedule.breakpoints for f in (1 - 1e-9, 1 + 1e-9)], dtype=torch.float64)
     grid = torch.cat([grid, edges[(edges > sigma_min) & (edges < sigma_max)]]).sort(descending=True).values
     ax.plot(grid.numpy(), schedule(grid).numpy(), **style)
-    ax.set_xscale("log")
-    ax.set_xlim(sigma_max, sigma_min)
+    sigma_axis(ax, sigma_max, sigma_min)
     for level, name in ((1.0, "conditional"), (0.0, "unconditional")):
         ax.axhline(level, color="0.75", linewidth=0.8, zorder=0)
         ax.annotate(
             name, (0.99, level), xycoords=("axes fraction", "data"), fontsize=7, color="0.45", ha="right", va="bottom"
         )
-    ax.set_xlabel("sigma (sampling runs to the right)")
     ax.set_ylabel("guidance scale")
     return ax
+
+
+def sigma_axis(ax: Axes, sigma_max: float, sigma_min: float) -> None:
+    """A log axis of noise levels that runs as sampling does, labelled with plain numbers.
+
+    Matplotlib's own labels are formulas, which show as source where a page draws all text as it stands.
+    """
+    ax.set_xscale("log")
+    ax.set_xlim(sigma_max, sigma_min)
+    ax.xaxis.set_major_formatter(lambda sigma, _: f"{sigma:g}")
+    ax.set_xlabel("sigma (sampling runs to the right)")

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 
 from .files import written_atomically
+from .plotting import sigma_axis
 from .rules import flat
 
 if TYPE_CHECKING:
@@ -245,10 +246,8 @@ class Trace:
             ax.plot(sigma[shown, 0], values[shown].mean(1), marker=".", markersize=4, linewidth=1)
             ax.axhline(0, color="0.75", linewidth=0.8, zorder=0)
             ax.set_ylabel(label)
-        axes[-1].set_xscale("log")
-        axes[-1].set_xlim(float(self.sigma.max()) * 1.1, float(self.sigma[self.sigma > 0].min()) / 1.1)
+        sigma_axis(axes[-1], float(self.sigma.max()) * 1.1, float(self.sigma[self.sigma > 0].min()) / 1.1)
         axes[0].set_title("mean over the batch, and its range", fontsize=9)
-        axes[-1].set_xlabel("sigma (sampling runs to the right)")
         return figure
 
     def plot_callback(self, path: str | Path, *, every: int = 1) -> Callable[[dict[str, Any]], None]:

@@ -161,8 +161,8 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     Statistic(
         "separability", "separability", ".2f",
-        "Between-class over within-class scatter. Above the real value the classes are more alike inside, and further "
-        "apart, than real ones.",
+        "Between-class over within-class scatter. Above the real value the classes are narrower, or further apart, "
+        "than real ones.",
         reference="separability_real",
     ),
 )  # fmt: skip

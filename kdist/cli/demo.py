@@ -80,7 +80,7 @@ def demo(
     settings = {"data": data, "per_class": per_class, "solver": solver, "steps": steps, "seed": seed, "device": device}
     report.write(out, outcomes, settings, command=shlex.join(["kdist", *sys.argv[1:]]))
     console.print(report.table(outcomes))
-    for name, note in report.NOTES.items():
+    for name, note in report.notes().items():
         console.print(f"{name}: {note}", style="dim")
     console.print(f"\n{report.summary(outcomes)}")
     console.print(f"pictures and samples: {out / 'report.html'}   all numbers: {out / 'results.json'}")

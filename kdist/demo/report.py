@@ -18,30 +18,34 @@ if TYPE_CHECKING:
 
     from kdist.evals import Estimate
 
-__all__ = ["NOTES", "summary", "table", "write"]
+__all__ = ["notes", "summary", "table", "write"]
 
 ENOUGH = 0.02  # accuracy that a schedule may lack of real images, to be compared by distance
-NOTES: Mapping[str, str] = {
-    "distance": "Energy distance between the samples and the real images of a class, over the real images' mean "
-    "distance, averaged over classes: 0 only if the samples follow the real law in every respect.",
-    "variance kept": "Trace of the class covariance of the samples over that of the real images, in pixel space, "
-    "averaged over classes. 1 is the diversity of real data; below it, the class has shrunk. In brackets the 95 % "
-    "interval.",
-    "overshoot": "How far the class mean was pushed away from the mean of all images, in units of their distance. 0 "
-    "is right, positive is too far.",
-    "displacement": "How far the class mean was moved in all, overshoot and sideways together, in the same units.",
-    "accuracy": "Share of samples that a classifier, trained on real images, recognises as the class asked for.",
-    "separability": "Between-class over within-class scatter. Above the real value the classes are more alike inside, "
-    "and further apart, than real ones.",
-    "calls": "Network evaluations per sample. A scale of 1 needs no unconditional pass, a scale of 0 no conditional "
-    "one; passes that are not needed are not run.",
-    "floor": "What the measurement gives for real images against real images with as many images: no schedule can be "
-    "told from perfect closer than this.",
-}
+SHOWN = ("energy_distance", "trace_ratio", "overshoot", "displacement", "accuracy")  # in the terminal and first
+FURTHER = (
+    "variance_main", "variance_rest", "trace_ratio_correct", "kid", "precision", "coverage", "separability",
+)  # fmt: skip
+CALLS = (
+    "Network evaluations per sample. A scale of 1 needs no unconditional pass, a scale of 0 no conditional one; passes "
+    "that are not needed are not run."
+)
+
+
+def notes(*fields: str) -> dict[str, str]:
+    """What numbers mean, by their title: those that the terminal shows, or the given ones."""
+    from kdist.evals.report.glossary import STATISTICS
+
+    found = {each.title: each.note for each in STATISTICS if each.field in (fields or SHOWN)}
+    return found if fields else found | {"calls": CALLS}
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """The run in a few sentences, from its own numbers, whichever way they point.
+    """The run in a few sentences, from its own numbers, whichever way they point."""
+    return " ".join(_sentences(outcomes))
+
+
+def _sentences(outcomes: Sequence[Outcome]) -> list[str]:
+    """What the worst schedule did, and what is better.
 
     The schedule that is farthest from the real classes, then the closest among those that are recognised about as
     often as real images are; another is called farther only where their paired interval says so.
@@ -53,19 +57,19 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
     first = outcomes[0]
     farthest = max(outcomes, key=distance)
-    text = outcome(farthest.name, farthest.pixels, "accuracy")
+    worst = outcome(farthest.name, farthest.pixels, "accuracy")
     if len(outcomes) == 1:
-        return text
+        return [worst]
     real, noun = first.pixels.pooled.accuracy_real or 1.0, first.example.noun
     recognised = [entry for entry in outcomes if (entry.pixels.pooled.accuracy or 0.0) > real - ENOUGH]
     if recognised:
-        text += f" Compared among those recognised like real {noun} ({real:.3f}, less {ENOUGH:g} at most)."
+        among = f"Compared among those recognised like real {noun} ({real:.3f}, less {ENOUGH:g} at most)."
     else:
         recognised = list(outcomes)
-        text += f" None is recognised like real {noun} ({real:.3f}); compared among all."
+        among = f"None is recognised like real {noun} ({real:.3f}); compared among all."
     closest = min(recognised, key=distance)
     farther = {entry.name: _gap(closest, entry) for entry in recognised if entry is not closest}
-    return f"{text} {closeness(f'{closest.name} ({distance(closest):.3f}, {closest.nfe:g} calls)', farther)}"
+    return [worst, among, closeness(f"{closest.name} ({distance(closest):.3f}, {closest.nfe:g} calls)", farther)]
 
 
 def _gap(first: Outcome, other: Outcome) -> Estimate | None:
@@ -169,6 +173,7 @@ def _trade_off(outcomes: Sequence[Outcome]) -> bytes:
 def _page(outcomes: Sequence[Outcome], settings: Mapping[str, Any], command: str) -> str:
     """The report: trade-off, schedules, table, samples, classes, what the numbers mean, how to repeat it."""
     from kdist.evals.report import figures, html
+    from kdist.evals.report.glossary import STATISTICS, number
 
     pixels = {outcome.name: outcome.pixels for outcome in outcomes}
     example = outcomes[0].example
@@ -178,7 +183,7 @@ def _page(outcomes: Sequence[Outcome], settings: Mapping[str, Any], command: str
         "report.html",
         folder=Path(__file__).parent,
         title="kdist demo: what guidance does to each class",
-        summary=summary(outcomes),
+        sentences=_sentences(outcomes),
         example=example,
         outcomes=outcomes,
         first=outcomes[0].pixels.pooled,
@@ -188,7 +193,9 @@ def _page(outcomes: Sequence[Outcome], settings: Mapping[str, Any], command: str
         sheets=[(f"real {example.noun}", _sheet(real_images, real_labels, shown))]
         + [(o.name, _sheet(o.samples, o.labels, shown)) for o in outcomes],
         floor=_floor_line(outcomes),
-        notes=NOTES,
+        further=[each for each in STATISTICS if each.field in FURTHER],
+        number=number,
+        notes=notes() | notes(*FURTHER),
         settings=settings,
         versions=versions(),
         command=command,
@@ -229,8 +236,9 @@ def _curves(outcomes: Sequence[Outcome]) -> Figure:
         outcomes[index].schedule.plot(ax=ax, color=style(index)[0], linewidth=2)
         ax.set_title(outcomes[index].name, fontsize=8)
         ax.spines[["top", "right"]].set_visible(False)
-        if index // columns < rows - 1:
+        if index + columns < len(outcomes):
             ax.set_xlabel("")
+        ax.tick_params(labelbottom=index + columns >= len(outcomes))  # the last panel of each column
         if index % columns:
             ax.set_ylabel("")
     return figure

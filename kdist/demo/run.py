@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "network_calls", "run_demo"]
 
 
-# what the demo does not show: `kdist compare` has it all
-_NOT_SHOWN = {"subspace": 0, "splits": 0, "fid": False}
-
-
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """One schedule's samples and what was measured on them.
@@ -127,7 +123,7 @@ def run_demo(
         with torch.no_grad():
             features, guess = classifier.features(samples), classifier.logits(samples).softmax(1)
         options: dict[str, Any] = {"real_predictions": real_guess, "fake_predictions": guess, "resamples": resamples}
-        options |= {"seed": seed, **_NOT_SHOWN}
+        options |= {"seed": seed, "fid": False}
         outcomes.append(
             Outcome(
                 schedule=schedule,

@@ -123,3 +123,24 @@ def test_unwritable_output_is_found_before_sampling(tmp_path):
     assert done.returncode == 2
     assert f"cannot write to --out {blocked / 'out'}" in done.stderr
     assert "no guidance" not in done.stdout  # nothing was sampled
+
+
+def test_pages_label_noise_levels_with_numbers(outcomes):
+    """Pages draw all text as it stands: Matplotlib's formulas for powers of ten would show their source."""
+    from matplotlib.text import Text
+
+    from kdist.demo.report import _curves
+
+    figure = _curves(outcomes)
+    figure.draw_without_rendering()
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert {"10", "1", "0.1"} <= set(texts)
+    assert not any("$" in text for text in texts)
+    # three panels in the first row, one in the second: the last panel of each column has the axis
+    assert [ax.get_xlabel() != "" for ax in figure.axes[:4]] == [False, True, True, True]
+
+
+def test_everything_is_in_the_json(outcomes):
+    names = ("energy_distance", "displacement", "variance_main", "variance_rest", "precision", "density", "kid")
+    pooled = outcomes[0].pixels.to_dict()["pooled"]
+    assert all(pooled[name]["value"] is not None for name in names)
