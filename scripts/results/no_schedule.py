@@ -50,6 +50,7 @@ from kdist import (
 from kdist.theory import GaussianPair, distortion, phase_diagram
 from scripts.results import equal_alignment
 from scripts.results.class_moments import separability
+from scripts.results.law_distance import in_many_dimensions, in_one_dimension
 from scripts.results.store import Store
 from scripts.style import COLOURS, MARKERS, markdown
 
@@ -329,7 +330,7 @@ def quoted_peak(rows: list[dict[str, Any]]) -> float:
 
 
 def at_one_peak(rows: list[dict[str, Any]], lows: Sequence[float]) -> str:
-    """Every schedule at the quoted peak: overshoot, variance, separability, and the most that any keeps there."""
+    """Every schedule at the quoted peak: overshoot, variance, separability, energy distance, the most any keeps."""
     peak = quoted_peak(rows)
     body = []
     for together in zip(*(row["points"] for row in rows), strict=True):
@@ -339,10 +340,25 @@ def at_one_peak(rows: list[dict[str, Any]], lows: Sequence[float]) -> str:
         for row, point in zip(rows, together, strict=True):
             cells += [f"{point['overshoot']:+.3f}", f"{point['ratio']:.3g}"]
             cells.append(f"{separability(1 + point['overshoot'], point['ratio']):.3g}")
+            cells.append(f"{distance(row['world'], point):.3f}")
             cells += [most(row["bounds"][low, peak], point["overshoot"]) for low in reversed(lows)]
         body.append(cells)
-    columns = ["overshoot", "variance", "separability", *(f"most from scale {low:g}" for low in reversed(lows))]
+    columns = [
+        "overshoot",
+        "variance",
+        "separability",
+        "distance",
+        *(f"most from scale {low:g}" for low in reversed(lows)),
+    ]
     return markdown(["schedule", *(f"{row['noise']} {column}" for row in rows for column in columns)], body)
+
+
+def distance(world: str, point: dict[str, Any]) -> float:
+    """Energy distance of the guided law from the class."""
+    pair = WORLDS[world]
+    moved = point["overshoot"] * (pair.cond_mean - pair.uncond_mean)[0] / math.sqrt(pair.cond_var[0])
+    law = in_many_dimensions if world == "many classes" else in_one_dimension
+    return float(law(moved, point["ratio"]))
 
 
 def most(curve: Curve, overshoot: float) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 import kdist
 from kdist.theory import critical_alpha, guided_critical_alpha, phase_diagram
 from scripts.results.class_moments import separability
+from scripts.results.law_distance import in_many_dimensions
 from scripts.results.store import Store
 from scripts.style import markdown
 
@@ -32,6 +33,7 @@ SCHEDULES: dict[str, Callable[[float], kdist.Schedule]] = {
     "window, then scale 1": lambda scale: kdist.NegativeWindow(scale, *WINDOW, after=1.0),
 }
 NOISES = {"ODE": 0.0, "SDE": 1.0}
+QUOTED_VALUES = {"overlap": ".2f", "ratio": ".2f", "separability": ".3g", "distance": ".3f"}
 QUOTED = {"alpha": (0.1, 0.3, 0.6, 1.0, 1.6), "scale": (2.0, 4.0)}
 
 
@@ -107,19 +109,24 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def separated(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with a map of ``separability``: squared distance of class means over variance, over the true one."""
+    """The row with a map of ``separability``, squared distance of class means over variance, over the true one, and of
+    ``distance``, the energy distance of the guided class from the true one."""
     ratio = np.maximum(row["ratio"], 5e-5)  # stored with four digits
-    return row | {"separability": separability(np.array(row["overlap"]), ratio)}
+    overlap = np.array(row["overlap"])
+    return row | {
+        "separability": separability(overlap, ratio),
+        "distance": in_many_dimensions((overlap - 1) / np.sqrt(WITHIN_VAR), ratio),
+    }
 
 
 def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """``table``: overlap / ratio / separability at some points of the map; ``never_resolved``: where that line ends."""
+    """``table``: overlap / ratio / separability / distance at points of the map; ``never_resolved``: where it ends."""
     alphas, scales = rows[0]["alphas"], rows[0]["scales"]
     columns = sorted({min(range(len(alphas)), key=lambda i: abs(alphas[i] - a)) for a in QUOTED["alpha"]})
     lines = sorted({min(range(len(scales)), key=lambda i: abs(scales[i] - s)) for s in QUOTED["scale"]})
     body = [
         [row["schedule"], row["noise"], f"{scales[j]:g}"]
-        + [f"{row['overlap'][i][j]:.2f} / {row['ratio'][i][j]:.2f} / {row['separability'][i][j]:.3g}" for i in columns]
+        + [" / ".join(format(row[name][i][j], form) for name, form in QUOTED_VALUES.items()) for i in columns]
         for j in lines
         for row in map(separated, rows)
     ]
