@@ -34,6 +34,13 @@ def load_checkpoint(
         FileNotFoundError: no file at ``path`` or ``config``.
         ValueError: no checkpoint, no config in it and none given, or weights of another network.
         ImportError: k-diffusion or safetensors is missing.
+
+    Examples:
+        >>> import kdist
+        >>> from kdist import digits
+        >>> model = kdist.load_checkpoint(digits.MODEL_PATH)
+        >>> model.config["model"]["input_size"]
+        [8, 8]
     """
     path = Path(path)
     if not path.is_file():

@@ -30,6 +30,11 @@ def repair_torchvision() -> bool:
 
     Raises:
         ImportError: torchvision is not installed.
+
+    Examples:
+        >>> from kdist.compat import repair_torchvision
+        >>> needed = repair_torchvision()  # before the first import of torchvision, diffusers or k_diffusion
+        >>> import torchvision
     """
     global _library
     try:
@@ -54,6 +59,12 @@ def import_k_diffusion(*, repair: bool = True) -> ModuleType:
 
     Raises:
         ImportError: k-diffusion, or something it needs, is missing; the message says which extra brings it.
+
+    Examples:
+        >>> import kdist
+        >>> K = kdist.import_k_diffusion()
+        >>> K.sampling.sample_heun.__name__
+        'sample_heun'
     """
     try:
         if repair:
@@ -73,6 +84,11 @@ def pick_device(device: str) -> str:
 
     Raises:
         ValueError: the device is not there.
+
+    Examples:
+        >>> from kdist.compat import pick_device
+        >>> pick_device("cpu")
+        'cpu'
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

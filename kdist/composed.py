@@ -106,6 +106,13 @@ class ComposedDenoiser(GuidedDenoiser):
 
     Raises:
         ValueError: weights that do not sum to 1.
+
+    Examples:
+        >>> import kdist, torch
+        >>> model = lambda x, sigma, class_cond: class_cond[:, None].float()  # stands for a network
+        >>> guided = kdist.ComposedDenoiser(model, 2.0, weights=(0.75, 0.25), uncond={"class_cond": 0})
+        >>> guided(torch.zeros(1, 1), torch.ones(1), class_cond=(torch.tensor([4]), torch.tensor([8])))
+        tensor([[10.]])
     """
 
     def __init__(

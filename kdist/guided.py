@@ -15,12 +15,12 @@ import torch
 
 from . import rules
 from .conditioning import Uncond, Unjoinable, join, take_rows, unconditional_args
-from .schedules import Constant, PerRow, Schedule
+from .schedules import Constant, Schedule
 from .schedules.evaluate import host_values, readable, scale_of_rows
 from .trace import Trace
 from .wrapper import Wrapper
 
-__all__ = ["CFGDenoiser", "GuidedDenoiser", "ScaleLike", "guide"]
+__all__ = ["GuidedDenoiser", "ScaleLike", "as_number", "guide"]
 
 ScaleLike = Schedule | float | Callable[[torch.Tensor], Any]
 
@@ -41,6 +41,14 @@ class GuidedDenoiser(Wrapper):
 
     Made by :func:`guide`, which documents the arguments. A subclass may say what the two passes get
     (:meth:`conditions`) and what they cost (:meth:`passes`).
+
+    Examples:
+        >>> import kdist, torch
+        >>> model = lambda x, sigma, class_cond: class_cond[:, None].float()  # stands for a network
+        >>> guided = kdist.GuidedDenoiser(model, 3.0, uncond={"class_cond": 0})
+        >>> guided(torch.zeros(2, 1), torch.ones(2), class_cond=torch.tensor([1, 2]))
+        tensor([[3.],
+                [6.]])
     """
 
     def __init__(
@@ -55,7 +63,7 @@ class GuidedDenoiser(Wrapper):
         check_finite: bool = False,
     ) -> None:
         super().__init__(model)
-        number = _as_number(schedule)
+        number = as_number(schedule)
         self.schedule: Any = schedule if number is None else Constant(number)
         for name, value in (("model", model), ("weak_model", weak_model), ("rule", rule), ("schedule", self.schedule)):
             if value is not None and not callable(value):
@@ -300,6 +308,15 @@ def guide(
     Raises:
         ValueError: neither ``uncond`` nor ``weak_model``, or a scale that is not finite.
         TypeError: something that should be callable is not.
+
+    Examples:
+        >>> import kdist, torch
+        >>> from kdist import digits
+        >>> guided = kdist.guide(digits.load_model(), kdist.Interval(2, 0.3, 2), uncond={"class_cond": digits.UNCOND})
+        >>> guided(torch.zeros(4, 1, 8, 8), torch.ones(4), class_cond=torch.arange(4)).shape
+        torch.Size([4, 1, 8, 8])
+        >>> guided.nfe  # two passes, as sigma 1 lies inside the interval
+        2
     """
     if uncond is None and weak_model is None:
         raise ValueError(
@@ -317,83 +334,10 @@ def guide(
     )
 
 
-class CFGDenoiser(GuidedDenoiser):
-    """The class that CompVis-style k-diffusion scripts use: ``forward(x, sigma, uncond, cond, cond_scale)``.
-
-    Without a schedule it is constant guidance at ``cond_scale``. With one, ``cond_scale`` sets its peak,
-    ``schedule.with_scale(cond_scale)``; None leaves the schedule as it is.
-
-    Args:
-        model: a denoiser that takes its condition as the keyword argument ``key``.
-        schedule: A schedule or a scale, as for :func:`guide`. None keeps the classic behaviour.
-        key: name of the condition; k-diffusion's Stable Diffusion wrappers call it ``cond``.
-        options: ``rule``, ``batched``, ``check_finite`` as in :func:`guide`.
-    """
-
-    def __init__(
-        self,
-        model: Callable[..., torch.Tensor],
-        schedule: ScaleLike | None = None,
-        *,
-        key: str = "cond",
-        **options: Any,
-    ) -> None:
-        super().__init__(model, schedule, **options)
-        self.key = key
-
-    def forward(  # type: ignore[override]
-        self,
-        x: torch.Tensor,
-        sigma: torch.Tensor,
-        uncond: Any,
-        cond: Any,
-        cond_scale: float | torch.Tensor | None = None,
-        **extra_args: Any,
-    ) -> torch.Tensor:
-        """Guided prediction, (N, ...).
-
-        Args:
-            x: (N, ...) noisy samples.
-            sigma: (N,) noise levels.
-            uncond: the condition of the unconditional pass, a tensor (N, ...) or nested dicts and lists of them.
-            cond: the condition of the conditional pass, of the same form.
-            cond_scale: k-diffusion's guidance scale: a number, or one per row (a tensor of N numbers, any shape).
-            extra_args: passed to both passes.
-
-        Raises:
-            ValueError: neither a schedule nor ``cond_scale``, or a ``cond_scale`` that the schedule cannot take.
-        """
-        schedule = self.schedule
-        if cond_scale is not None:
-            if schedule is not None and not isinstance(schedule, Schedule):
-                raise ValueError("cond_scale sets the peak of a kdist Schedule; a plain function has none: pass None")
-            schedule = _with_peak(Constant(1) if schedule is None else schedule, cond_scale, len(x))
-        if schedule is None:
-            raise ValueError("no guidance scale: pass cond_scale, or build CFGDenoiser with a schedule")
-        return self._denoise(x, sigma, schedule, {self.key: cond, **extra_args}, {self.key: uncond, **extra_args})
-
-
-def _as_number(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
     """Python's and NumPy's numbers and tensors of one number; None for anything else."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return float(value)
     if hasattr(value, "__array__") and getattr(value, "ndim", None) == 0:
         return float(value)
     return None
-
-
-def _with_peak(schedule: Schedule, cond_scale: Any, batch: int) -> Schedule:
-    number = _as_number(cond_scale)
-    if number is None:
-        try:
-            peaks = [float(peak) for peak in torch.as_tensor(cond_scale).flatten().tolist()]
-            if isinstance(cond_scale, bool):
-                raise TypeError("True is no scale")
-        except (TypeError, ValueError, RuntimeError):
-            raise ValueError(f"cond_scale must be a number, or one for each row; got {cond_scale!r}") from None
-        if len(peaks) not in (1, batch):
-            raise ValueError(f"cond_scale must be a number, or {batch}, one for each row; got {len(peaks)}")
-        if len(peaks) > 1:
-            return PerRow(schedule, peaks)
-        number = peaks[0]
-    return schedule.with_scale(number)

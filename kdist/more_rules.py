@@ -37,6 +37,14 @@ def power_law(
 
     Raises:
         ValueError: ``alpha`` is not above -1.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.more_rules import power_law
+        >>> cond, uncond = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+        >>> scale, x, sigma = torch.tensor([[3.0]]), torch.zeros(1, 2), torch.ones(1)
+        >>> power_law(cond, uncond, scale, x, sigma)
+        tensor([[ 4., -2.]])
     """
     if not -1 < alpha < math.inf:
         raise ValueError(
@@ -69,6 +77,14 @@ def magnitude_aware(
 
     Raises:
         ValueError: ``alpha`` is negative.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.more_rules import magnitude_aware
+        >>> cond, uncond = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+        >>> scale, x, sigma = torch.tensor([[3.0]]), torch.zeros(1, 2), torch.ones(1)
+        >>> magnitude_aware(cond, uncond, scale, x, sigma)
+        tensor([[ 2.0007e+00, -6.7093e-04]])
     """
     if not 0 <= alpha < math.inf:
         raise ValueError(f"magnitude_aware: alpha must be at least 0 and finite; got {alpha}")
@@ -95,6 +111,14 @@ def energy_preserving(
 
     Args:
         rule: makes the guided prediction.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.more_rules import energy_preserving
+        >>> cond, uncond = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+        >>> scale, x, sigma = torch.tensor([[3.0]]), torch.zeros(1, 2), torch.ones(1)
+        >>> energy_preserving(cond, uncond, scale, x, sigma)
+        tensor([[ 1.7889, -0.8944]])
     """
     guided = flat(rule(wide(cond), wide(uncond), scale, wide(x), sigma))
     wanted, size = (torch.linalg.vector_norm(vectors, dim=1, keepdim=True) for vectors in (flat(cond), guided))
@@ -111,6 +135,14 @@ def tangential(
     Per sample the two predictions, as two vectors, have a common direction: the first right singular vector of the
     matrix of both. ``uncond`` is replaced by its part along that direction. The authors filter the noise predictions:
     ``partial(on_noise, rule=tangential)``.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.more_rules import tangential
+        >>> cond, uncond = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+        >>> scale, x, sigma = torch.tensor([[3.0]]), torch.zeros(1, 2), torch.ones(1)
+        >>> tangential(cond, uncond, scale, x, sigma)
+        tensor([[ 3.6584, -0.5528]])
     """
     both = torch.stack([flat(cond), flat(uncond)], 1)
     # the eigenvectors of the 2 x 2 Gram matrix, for the thousands of elements that an SVD would turn around
@@ -140,6 +172,14 @@ def angular(
 
     Raises:
         ValueError: ``max_angle`` is not in (0, pi].
+
+    Examples:
+        >>> import torch
+        >>> from kdist.more_rules import angular
+        >>> cond, uncond = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+        >>> scale, x, sigma = torch.tensor([[3.0]]), torch.zeros(1, 2), torch.ones(1)
+        >>> angular(cond, uncond, scale, x, sigma)
+        tensor([[ 2.2247, -1.2247]])
     """
     if not 0 < max_angle <= math.pi:
         raise ValueError(f"angular: max_angle must be in (0, pi] radians; got {max_angle}")
@@ -174,6 +214,13 @@ def frequency_decoupled(
 
     Raises:
         ValueError: the predictions are no images (N, C, H, W) of even height and width, at least 4.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.more_rules import frequency_decoupled
+        >>> cond, uncond = torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)  # a difference in coarse structure only
+        >>> frequency_decoupled(cond, uncond, torch.tensor(3.0), cond, torch.ones(1), low=0.5).unique()
+        tensor([2.])
     """
     if not math.isfinite(low):
         raise ValueError(f"frequency_decoupled: low must be finite; got {low}")

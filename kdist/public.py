@@ -3,7 +3,8 @@
 from .checkpoints import load_checkpoint
 from .compat import import_k_diffusion
 from .composed import ComposedDenoiser
-from .guided import CFGDenoiser, GuidedDenoiser, guide
+from .compvis import CFGDenoiser
+from .guided import GuidedDenoiser, guide
 from .schedules import (
     Beta,
     Clip,

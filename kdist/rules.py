@@ -44,7 +44,16 @@ R = TypeVar("R", bound=Callable[..., torch.Tensor])
 
 
 def reduces_at(*, cond: bool, uncond: bool) -> Callable[[R], R]:
-    """Mark a rule: ``cond``, at scale 1 it returns ``cond``; ``uncond``, at scale 0 it returns ``uncond``."""
+    """Mark a rule: ``cond``, at scale 1 it returns ``cond``; ``uncond``, at scale 0 it returns ``uncond``.
+
+    Examples:
+        >>> from kdist.rules import reduces_at, reductions
+        >>> @reduces_at(cond=True, uncond=False)
+        ... def halved(cond, uncond, scale, x, sigma):
+        ...     return cond + (scale - 1) / 2 * (cond - uncond)
+        >>> reductions(halved)  # the unconditional pass is left out at scale 1
+        (True, False)
+    """
 
     def mark(rule: R) -> R:
         rule.reduces_to_cond, rule.reduces_to_uncond = cond, uncond  # type: ignore[attr-defined]
@@ -57,6 +66,11 @@ def reductions(rule: Callable[..., Any]) -> tuple[bool, bool]:
     """The marks of :func:`reduces_at`, (False, False) without.
 
     Seen through :func:`functools.partial`: with a ``rule`` inside, only what both of them promise.
+
+    Examples:
+        >>> from kdist.rules import linear, projected, reductions
+        >>> reductions(linear), reductions(projected)
+        ((True, True), (True, False))
     """
     if isinstance(rule, functools.partial):
         outer, inner = reductions(rule.func), reductions(rule.keywords.get("rule", linear))
@@ -69,6 +83,19 @@ def serves(*, minimum: float = -math.inf, maximum: float = math.inf) -> Callable
 
     Checking reads the scales, so on an accelerator a rule with this mark costs one synchronisation per network call.
     The rules here serve every scale and do without.
+
+    Examples:
+        >>> import kdist, torch
+        >>> @kdist.rules.serves(minimum=1.0)
+        ... def at_least_one(cond, uncond, scale, x, sigma):
+        ...     return kdist.rules.linear(cond, uncond, scale, x, sigma)
+        >>> model = lambda x, sigma, class_cond: x
+        >>> guided = kdist.guide(model, 0.5, uncond={"class_cond": 0}, rule=at_least_one)
+        >>> try:
+        ...     guided(torch.zeros(1, 2), torch.ones(1), class_cond=torch.tensor([1]))
+        ... except ValueError as error:
+        ...     print(str(error).split(";")[0])
+        the rule at_least_one serves scales from 1 to inf
     """
 
     def mark(rule: R) -> R:
@@ -93,7 +120,16 @@ def serves(*, minimum: float = -math.inf, maximum: float = math.inf) -> Callable
 def linear(
     cond: torch.Tensor, uncond: torch.Tensor, scale: torch.Tensor, x: torch.Tensor, sigma: torch.Tensor
 ) -> torch.Tensor:
-    """``uncond + scale * (cond - uncond)`` (Ho & Salimans 2022, arXiv 2207.12598)."""
+    """``uncond + scale * (cond - uncond)`` (Ho & Salimans 2022, arXiv 2207.12598).
+
+    Examples:
+        >>> import torch
+        >>> from kdist.rules import linear
+        >>> cond, uncond = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+        >>> scale, x, sigma = torch.tensor([[3.0]]), torch.zeros(1, 2), torch.ones(1)
+        >>> linear(cond, uncond, scale, x, sigma)
+        tensor([[ 4., -2.]])
+    """
     return (uncond + (cond - uncond) * scale).to(cond.dtype)
 
 
@@ -116,6 +152,14 @@ def rescaled(
     Args:
         phi: how much of the rescaling, 0 none, 1 all; the paper's 0.7.
         rule: makes the guided prediction.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.rules import rescaled
+        >>> cond, uncond = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+        >>> scale, x, sigma = torch.tensor([[3.0]]), torch.zeros(1, 2), torch.ones(1)
+        >>> rescaled(cond, uncond, scale, x, sigma)
+        tensor([[ 2.1333, -1.0667]])
     """
     if not 0 <= phi <= 1:
         raise ValueError(f"rescaled: phi is a share, 0 to 1; got {phi}")
@@ -148,6 +192,14 @@ def projected(
         eta: share of the parallel part that stays; 1 without a threshold is the linear rule.
         norm_threshold: ``cond - uncond`` is shortened to this L2 norm per sample (in units of the data); None leaves
             it as it is.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.rules import projected
+        >>> cond, uncond = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+        >>> scale, x, sigma = torch.tensor([[3.0]]), torch.zeros(1, 2), torch.ones(1)
+        >>> projected(cond, uncond, scale, x, sigma)
+        tensor([[ 2., -2.]])
     """
     onto, difference = flat(cond), flat(cond) - flat(uncond)
     if not math.isfinite(eta):
@@ -172,6 +224,14 @@ def zero_star(
     ``uncond`` becomes ``alpha * uncond``, ``alpha = <cond, uncond> / |uncond|**2`` per sample (0 where ``uncond`` is
     0). The paper projects velocities: ``partial(on_noise, rule=zero_star)``. The prediction that it sets to zero in
     the first steps is left out, as that depends on a step count.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.rules import zero_star
+        >>> cond, uncond = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+        >>> scale, x, sigma = torch.tensor([[3.0]]), torch.zeros(1, 2), torch.ones(1)
+        >>> zero_star(cond, uncond, scale, x, sigma)
+        tensor([[ 4.0000, -2.0000]])
     """
     multiple = along(flat(cond), flat(uncond)).view_as(cond)
     return linear(cond, multiple, scale, x, sigma)
@@ -199,6 +259,14 @@ def thresholded(
         quantile: Which quantile of the absolute values, in [0, 1]; linear between them.
         limit: largest absolute value of the data, above 0.
         rule: makes the guided prediction.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.rules import thresholded
+        >>> cond, uncond = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+        >>> scale, x, sigma = torch.tensor([[3.0]]), torch.zeros(1, 2), torch.ones(1)
+        >>> thresholded(cond, uncond, scale, x, sigma)
+        tensor([[ 1.0000, -0.5013]])
     """
     if not 0 <= quantile <= 1:
         raise ValueError(f"thresholded: quantile is a share, 0 to 1; got {quantile}")
@@ -223,6 +291,14 @@ def on_noise(
     :func:`linear` is the same there; :func:`rescaled`, :func:`projected` and :func:`zero_star` depend on what they
     look at. The factor sigma makes no difference to them, except to ``norm_threshold``, which stays in units of the
     data.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.rules import on_noise, projected
+        >>> cond, uncond = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+        >>> scale, x, sigma = torch.tensor([[3.0]]), torch.zeros(1, 2), torch.ones(1)
+        >>> on_noise(cond, uncond, scale, x, sigma, rule=projected)
+        tensor([[ 2., -2.]])
     """
     x = wide(x)  # at high sigma, half precision would round the data away
     return (x - rule(x - cond, x - uncond, scale, x, sigma)).to(cond.dtype)

@@ -36,6 +36,11 @@ def get_solver(solver: str | Callable[..., torch.Tensor]) -> Callable[..., torch
 
     Raises:
         ValueError: no such solver; the message lists those there are.
+
+    Examples:
+        >>> from kdist.solvers import get_solver
+        >>> get_solver("dpmpp_2m").__name__
+        'sample_dpmpp_2m'
     """
     if callable(solver):
         return solver
@@ -70,6 +75,15 @@ def sample(
 
     Raises:
         ValueError: unknown solver, or an option that it does not have.
+
+    Examples:
+        >>> import torch
+        >>> from kdist import digits
+        >>> from kdist.solvers import sample
+        >>> noise = torch.randn(2, 1, 8, 8) * digits.SIGMA_MAX
+        >>> model, labels = digits.load_model(), torch.tensor([3, 7])
+        >>> sample("euler", model, noise, digits.sigmas(4), extra_args={"class_cond": labels}).shape
+        torch.Size([2, 1, 8, 8])
     """
     function = get_solver(solver)
     parameters = inspect.signature(function).parameters
@@ -92,6 +106,11 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, *, rho: float 
 
     Raises:
         ValueError: ``steps`` below 1, or not 0 < sigma_min < sigma_max.
+
+    Examples:
+        >>> from kdist.solvers import karras_sigmas
+        >>> [round(sigma, 2) for sigma in karras_sigmas(4, 0.02, 20).tolist()]
+        [20.0, 3.87, 0.45, 0.02, 0.0]
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}")
@@ -114,6 +133,11 @@ def called_sigmas(
 
     Raises:
         ValueError: ``dpm_adaptive``, whose steps depend on the sample.
+
+    Examples:
+        >>> from kdist.solvers import called_sigmas
+        >>> called_sigmas("heun", [10.0, 1.0, 0.0])
+        [10.0, 1.0, 1.0]
     """
     function = get_solver(solver)
     if function.__name__ == "sample_dpm_adaptive":

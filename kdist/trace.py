@@ -53,6 +53,15 @@ class Trace:
         probes: random directions per call for that (Hutchinson's estimator: unbiased, its spread falls as
             ``1 / sqrt(probes)``).
         seed: Seed of the directions. The sampler's random numbers are not touched.
+
+    Examples:
+        >>> import kdist, torch
+        >>> from kdist import digits
+        >>> guided = kdist.guide(digits.load_model(), 2.0, uncond={"class_cond": digits.UNCOND})
+        >>> with guided.trace() as trace:
+        ...     x = guided(torch.zeros(3, 1, 8, 8), torch.ones(3), class_cond=torch.arange(3))
+        >>> trace.share.shape, trace.scale[0].tolist()
+        (torch.Size([1, 3]), [2.0, 2.0, 2.0])
     """
 
     def __init__(self, *, log_volume: bool = False, information: bool = False, probes: int = 1, seed: int = 0) -> None:

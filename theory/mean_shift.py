@@ -27,6 +27,13 @@ def overshoot(mean: Vectors, class_mean: Vectors, centre: Vectors) -> Vectors:
 
     Returns:
         (...).
+
+    Examples:
+        >>> import numpy as np
+        >>> from kdist.theory import overshoot
+        >>> mean, class_mean, centre = np.array([1.5, 0.0]), np.array([1.0, 0.0]), np.zeros(2)
+        >>> float(overshoot(mean, class_mean, centre))
+        0.5
     """
     gap = class_mean - centre
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -46,6 +46,15 @@ class GaussianMixtureDenoiser(nn.Module):
     Raises:
         ValueError: shapes that do not fit, numbers that are not finite, a covariance that is not symmetric and positive
             definite, an empty class.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.theory import GaussianMixtureDenoiser
+        >>> model = GaussianMixtureDenoiser(means=[[-1.0], [1.0]], covariances=0.1)
+        >>> x, sigma = torch.full((2, 1), 0.5), torch.ones(2)
+        >>> model(x, sigma, class_cond=torch.tensor([1, 2]))  # the second class, then no class
+        tensor([[0.9545],
+                [0.4324]])
     """
 
     means: torch.Tensor  # (M, d)

@@ -39,11 +39,25 @@ _NEGLIGIBLE = 0.01  # of the largest importance: there no scale is too far from 
 
 
 class BeyondProbesWarning(UserWarning):
-    """A schedule has scales that no probe had; the prediction extrapolates."""
+    """A schedule has scales that no probe had; the prediction extrapolates.
+
+    Examples:
+        >>> import warnings
+        >>> from kdist.theory import BeyondProbesWarning
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", BeyondProbesWarning)  # such a prediction is an error in here
+    """
 
 
 class EarlyNegativeWarning(UserWarning):
-    """A schedule starts below scale 1 and goes above it later; predictions of that kind have been worse."""
+    """A schedule starts below scale 1 and goes above it later; predictions of that kind have been worse.
+
+    Examples:
+        >>> import warnings
+        >>> from kdist.theory import EarlyNegativeWarning
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", EarlyNegativeWarning)  # such a prediction is an error in here
+    """
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,17 @@ class PredictedResponse:
         log_trace_ratio: (K,) log of the total variance over that at scale 1.
         overshoot: (K,) shift of the class mean from that at scale 1, along (class mean - centre), in units of that
             distance.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.solvers import karras_sigmas
+        >>> from kdist.theory import GaussianMixtureDenoiser, Response
+        >>> model = GaussianMixtureDenoiser(means=[[-1.0, 0.0], [1.0, 0.0]], covariances=0.2)
+        >>> noise = 20 * torch.randn(80, 2, generator=torch.Generator().manual_seed(0))
+        >>> labels, sigmas = torch.arange(80) % 2, karras_sigmas(8, 0.05, 20)
+        >>> response = Response.measure(model, noise, labels, sigmas, uncond={"class_cond": 2})
+        >>> response.predict(2.0).overshoot.shape
+        (2,)
     """
 
     classes: tuple[int, ...]
@@ -82,6 +107,17 @@ class Response:
 
     Raises:
         ValueError: arrays whose shapes do not fit or that are not finite.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.solvers import karras_sigmas
+        >>> from kdist.theory import GaussianMixtureDenoiser, Response
+        >>> model = GaussianMixtureDenoiser(means=[[-1.0, 0.0], [1.0, 0.0]], covariances=0.2)
+        >>> noise = 20 * torch.randn(80, 2, generator=torch.Generator().manual_seed(0))
+        >>> labels, sigmas = torch.arange(80) % 2, karras_sigmas(8, 0.05, 20)
+        >>> response = Response.measure(model, noise, labels, sigmas, uncond={"class_cond": 2})
+        >>> response.predict(2.0).trace_ratio.shape
+        (2,)
     """
 
     classes: tuple[int, ...]

@@ -56,6 +56,11 @@ def build_extractor(
         FileNotFoundError: a given file is not there.
         ImportError: the extractor's library is missing.
         OSError: weights could not be downloaded.
+
+    Examples:
+        >>> from kdist.evals import build_extractor
+        >>> build_extractor("digits", device="cpu").name
+        'digits'
     """
     named = isinstance(name, str) and name in EXTRACTORS
     path = None if named or not isinstance(name, str | Path) else Path(name)

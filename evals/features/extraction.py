@@ -64,6 +64,14 @@ def extract(
         ValueError: nothing usable in the source, more than ``max_bad`` bad images, NaN features, images that do not
             suit the extractor, or several processes without a common cache.
         OSError: the disk is full; finished shards stay.
+
+    Examples:
+        >>> from kdist import digits
+        >>> from kdist.evals import extract
+        >>> images, labels = digits.load_data()
+        >>> features = extract((images[:20], labels[:20]), "digits", value_range=(-1, 1))
+        >>> features.x.shape, features.y[:4]
+        ((20, 64), array([0, 1, 2, 3]))
     """
     for option, value, least in (("batch_size", batch_size, 1), ("shard_size", shard_size, 1), ("max_bad", max_bad, 0)):
         if value < least:

@@ -48,6 +48,11 @@ class Extractor:
         weights: hash of the weights; None when nothing says which function this is, and then nothing is cached.
         classify: (n, d) features to (n, K) scores of K classes; None where the network names no classes.
         recognises: the names of these classes.
+
+    Examples:
+        >>> from kdist.evals import build_extractor
+        >>> build_extractor("digits", device="cpu").recognises[:3]
+        ('0', '1', '2')
     """
 
     name: str

@@ -39,6 +39,14 @@ class Features:
         seeds: (N,) uint64, what each sample was drawn from; None where the source does not say.
         predictions: (N,) int64, what the extractor takes each image for, by the names in ``metadata["recognises"]``;
             None for an extractor that names no classes.
+
+    Examples:
+        >>> import numpy as np
+        >>> from kdist.evals import Features
+        >>> x, y = np.zeros((3, 2), np.float32), np.array([0, 0, 1])
+        >>> features = Features(x, y, np.arange(3), {"classes": {"0": "cat", "1": "dog"}})
+        >>> len(features), features.classes
+        (3, {0: 'cat', 1: 'dog'})
     """
 
     x: np.ndarray
@@ -127,6 +135,14 @@ def load_features(path: str | Path) -> Features:
         FileNotFoundError: no file there.
         ValueError: unreadable or truncated file, missing arrays, shapes that do not fit, NaN, metadata that do not
             belong to the rest.
+
+    Examples:
+        >>> import numpy as np, os, tempfile
+        >>> from kdist.evals import load_features
+        >>> path = os.path.join(tempfile.mkdtemp(), "real.npz")
+        >>> np.savez(path, x=np.zeros((3, 2), np.float32), y=np.array(["cat", "cat", "dog"]))
+        >>> load_features(path).classes
+        {0: 'cat', 1: 'dog'}
     """
     path = check_path(path)
     if not path.is_file():
@@ -194,6 +210,15 @@ def make_comparable(real: Features, fake: Features, *, role: str = "real") -> Fe
     Raises:
         ValueError: the features come from different extractors, weights or preprocessing, differ in length, or have no
             class in common.
+
+    Examples:
+        >>> import numpy as np
+        >>> from kdist.evals import Features, make_comparable
+        >>> x, y = np.zeros((3, 2), np.float32), np.array([0, 0, 1])
+        >>> real = Features(x, y, np.arange(3), {"classes": {"0": "cat", "1": "dog"}})
+        >>> fake = Features(x, y, np.arange(3), {"classes": {"0": "dog", "1": "cat"}})
+        >>> make_comparable(real, fake).y
+        array([1, 1, 0])
     """
     for part in ("extractor", "weights", "preprocessing", "dtype"):
         ours, theirs = real.metadata.get(part), fake.metadata.get(part)

@@ -50,6 +50,7 @@ def open_sets(
     extractor: str = "inception",
     weights: str | None = None,
     allow_unknown_weights: bool = False,
+    size: int | None = None,
     device: str = "auto",
     value_range: ValueRange | None = None,
     cache: str | Path | None = None,
@@ -66,7 +67,7 @@ def open_sets(
         fakes: paths of the generated sets.
         role: What the first set is called, in messages too.
         names: Names of the generated sets; by default the file and folder names.
-        extractor, weights, allow_unknown_weights, device: how images become features, :func:`build_extractor`.
+        extractor, weights, allow_unknown_weights, size, device: how images become features, :func:`build_extractor`.
         value_range: what black and white are, for npz files of float images.
         cache: folder for the features of images; default the user's cache folder.
         batch_size, max_bad, progress: the same as in :func:`extract`.
@@ -81,7 +82,7 @@ def open_sets(
     network: Extractor | None = None
     if any(isinstance(entry, Source) for entry in opened):
         network = build_extractor(
-            extractor, device=device, weights=weights, allow_unknown_weights=allow_unknown_weights
+            extractor, device=device, weights=weights, allow_unknown_weights=allow_unknown_weights, size=size
         )
         _check_agrees(opened, called, network, role)
     sets = []

@@ -50,6 +50,12 @@ def as_source(
     Raises:
         ValueError: nothing there that can be read; see the single sources.
         FileNotFoundError: no such path.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.evals import as_source
+        >>> len(as_source((torch.rand(6, 3, 16, 16), [0, 0, 0, 1, 1, 1]), value_range=(0, 1)))
+        6
     """
     if isinstance(source, Source):
         if labels is not None or value_range is not None or layout is not None:

@@ -31,7 +31,7 @@ class BrownianPath:
     Raises:
         ValueError: (when called) for a level above those that have been forgotten.
 
-    Example:
+    Examples:
         >>> path = BrownianPath(lambda: torch.randn(4, 1, 8, 8))
         >>> path(3.0, 1.0).shape  # (W(1) - W(3)) / sqrt(2)
         torch.Size([4, 1, 8, 8])

@@ -48,6 +48,15 @@ class GeneratorSource(Source):
 
     Raises:
         ValueError: no label, names as labels, or images of another form.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.evals import GeneratorSource, extract
+        >>> def generate(labels, seeds):  # stands for a sampler
+        ...     images = [torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        ...     return torch.stack(images) * 2 - 1
+        >>> extract(GeneratorSource(generate, labels=[0, 0, 1, 1]), "pixels").x.shape
+        (4, 192)
     """
 
     concurrent = False  # the sampler and the network would compete for the device
@@ -144,6 +153,17 @@ class SamplerSource(GeneratorSource):
 
     Raises:
         ValueError: a sampler that draws noise which no seed controls (``s_churn > 0``), wrong sigmas or shape.
+
+    Examples:
+        >>> import kdist, torch
+        >>> from kdist import digits
+        >>> from kdist.evals import SamplerSource, extract
+        >>> K = kdist.import_k_diffusion()
+        >>> labels = torch.arange(10)
+        >>> model, euler = digits.load_model(), K.sampling.sample_euler
+        >>> source = SamplerSource(model, euler, digits.sigmas(4), labels, shape=(1, 8, 8))
+        >>> extract(source, "pixels").x.shape
+        (10, 64)
     """
 
     def __init__(

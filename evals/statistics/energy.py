@@ -37,8 +37,9 @@ def energy_distance(real: Any, fake: Any) -> float:
         ValueError: widths that differ, fewer than two samples on a side, non-finite features, or real samples that
             are all the same.
 
-    Example:
+    Examples:
         >>> import numpy as np
+        >>> from kdist.evals import energy_distance
         >>> x = np.random.default_rng(0).normal(size=(400, 3))
         >>> round(energy_distance(x[:200], x[200:]), 2), round(energy_distance(x[:200], x[200:] + 1), 2)
         (0.0, 0.46)

@@ -33,6 +33,12 @@ class Estimate(float):
             part (at the report's confidence) of its law; None when no resamples were drawn.
         p_value: two-sided permutation p-value; nan when no resamples were drawn.
         q_value: ``p_value`` after Benjamini-Hochberg over the classes; nan outside a report's classes.
+
+    Examples:
+        >>> from kdist.evals import Estimate
+        >>> ratio = Estimate(0.64, (0.55, 0.74), p_value=0.01)
+        >>> ratio < 1, ratio.interval
+        (True, (0.55, 0.74))
     """
 
     interval: tuple[float, float]

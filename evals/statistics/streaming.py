@@ -33,6 +33,18 @@ class ClassMoments:
         deviations: (K,) float64, summed squared distance of a class's samples to their mean.
         total_mean: (d,) float64 mean of all samples, and
         total_scatter: (d, d) float64 their scatter about it; None unless ``covariance=True``.
+
+    Examples:
+        >>> import numpy as np
+        >>> from kdist.evals import ClassMoments
+        >>> rng = np.random.default_rng(0)
+        >>> y = np.arange(2).repeat(100)
+        >>> real, fake = rng.normal(y[:, None], 1.0, (200, 4)), rng.normal(y[:, None], 0.8, (200, 4))
+        >>> moments = ClassMoments(num_classes=2, dimension=4)
+        >>> for part in (slice(0, 150), slice(150, 200)):
+        ...     moments = moments.update(real[part], y[part])
+        >>> moments.counts
+        array([100, 100])
     """
 
     def __init__(self, num_classes: int, dimension: int, *, covariance: bool = False) -> None:
@@ -168,7 +180,19 @@ class ClassMoments:
 
 @dataclasses.dataclass(frozen=True)
 class MomentDistortion:
-    """Point values from moments alone, with the definitions of :func:`~kdist.evals.measure`; arrays are (K,)."""
+    """Point values from moments alone, with the definitions of :func:`~kdist.evals.measure`; arrays are (K,).
+
+    Examples:
+        >>> import numpy as np
+        >>> from kdist.evals import ClassMoments, compare_moments
+        >>> rng = np.random.default_rng(0)
+        >>> y = np.arange(2).repeat(100)
+        >>> real, fake = rng.normal(y[:, None], 1.0, (200, 4)), rng.normal(y[:, None], 0.8, (200, 4))
+        >>> both = [ClassMoments(2, 4).update(x, y) for x in (real, fake)]
+        >>> found = compare_moments(*both)
+        >>> found.overshoot.shape
+        (2,)
+    """
 
     mean_shift: np.ndarray
     overshoot: np.ndarray
@@ -188,6 +212,16 @@ def compare_moments(real: ClassMoments, fake: ClassMoments) -> MomentDistortion:
 
     Raises:
         ValueError: different shapes, or a class with fewer than two samples on a side.
+
+    Examples:
+        >>> import numpy as np
+        >>> from kdist.evals import ClassMoments, compare_moments
+        >>> rng = np.random.default_rng(0)
+        >>> y = np.arange(2).repeat(100)
+        >>> real, fake = rng.normal(y[:, None], 1.0, (200, 4)), rng.normal(y[:, None], 0.8, (200, 4))
+        >>> both = [ClassMoments(2, 4).update(x, y) for x in (real, fake)]
+        >>> compare_moments(*both).trace_ratio.round(1)
+        array([0.6, 0.6])
     """
     if real.means.shape != fake.means.shape:
         raise ValueError(

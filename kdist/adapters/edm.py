@@ -39,6 +39,14 @@ class EDMDenoiser(nn.Module):
 
     Raises:
         TypeError: ``net`` is not callable or has no ``label_dim``.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.adapters.edm import EDMDenoiser
+        >>> net = lambda x, sigma, class_labels: x / 2  # stands for a network
+        >>> net.label_dim = 10
+        >>> EDMDenoiser(net)(torch.ones(2, 1, 8, 8), torch.ones(2), class_cond=torch.tensor([3, 7])).shape
+        torch.Size([2, 1, 8, 8])
     """
 
     def __init__(self, net: Any, **options: Any) -> None:

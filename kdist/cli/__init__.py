@@ -5,6 +5,7 @@ Standard library only, so that ``main`` is in charge from the first moment; :mod
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -16,15 +17,37 @@ _EXTRA = {"demo": "all", "design-early": "all", "tune": "all"}  # of each comman
 _interrupted = False
 
 
+class _Stream(io.TextIOWrapper):
+    """Output whose reader may leave early (``| head``): the rest goes nowhere, and what was begun is finished."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._let_go()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+        super().flush()
+
+
 def main() -> None:
     """Entry point: bad input or a missing package is one line on stderr and exit code 2, Ctrl-C one line and 130."""
     try:
         import signal  # some modules more: from here on Ctrl-C is caught
 
         signal.signal(signal.SIGINT, _interrupt)
-        for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter must not lose a finished run
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")
+        _guard("stdout")
+        _guard("stderr")
         if sys.argv[1:] == ["doctor"]:  # asked for where something is missing, so it needs no extra
             from .doctor import doctor
 
@@ -43,6 +66,16 @@ def main() -> None:
                 raise
             _stop(f"error: {_in_one_line(error)}  (KDIST_DEBUG=1 shows where)", 2)
         raise
+
+
+def _guard(name: str) -> None:
+    """Neither a letter that a terminal lacks nor a reader that leaves loses a finished run."""
+    stream = getattr(sys, name)
+    if stream is not None and stream is getattr(sys, f"__{name}__"):
+        how = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+        setattr(sys, name, _Stream(stream.buffer, stream.encoding, "backslashreplace", **how))
+    elif hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -15,7 +15,18 @@ from typing import Annotated, Any
 import typer
 
 from ..files import prepare_output
-from .options import AllowUnknownWeights, Device, MaxBad, Seed, Weights, first_process, grouped, terminal, value_limits
+from .options import (
+    AllowUnknownWeights,
+    Device,
+    MaxBad,
+    Seed,
+    Size,
+    Weights,
+    first_process,
+    grouped,
+    terminal,
+    value_limits,
+)
 
 __all__ = ["compare_command", "measure_command"]
 
@@ -35,6 +46,7 @@ class Settings:
     ] = "inception"
     weights: Weights = None
     allow_unknown_weights: AllowUnknownWeights = False
+    size: Size = None
     value_range: Annotated[
         str | None, typer.Option("--value-range", help="black,white of float images in .npz, e.g. -1,1")
     ] = None
@@ -66,6 +78,7 @@ class Settings:
             "extractor": self.extractor,
             "weights": self.weights,
             "allow_unknown_weights": self.allow_unknown_weights,
+            "size": self.size,
             "device": self.device,
             "value_range": value_limits(self.value_range),
             "cache": self.cache,

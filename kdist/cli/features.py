@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..files import cache_folder, prepare_file, printable
-from .options import AllowUnknownWeights, Device, MaxBad, Weights, first_process, value_limits
+from .options import AllowUnknownWeights, Device, MaxBad, Size, Weights, first_process, value_limits
 
 if TYPE_CHECKING:
     from kdist.evals import Features
@@ -64,9 +64,7 @@ def features(
     allow_unknown_weights: AllowUnknownWeights = False,
     device: Device = "auto",
     resize: Annotated[Resize, typer.Option(help="pil (clean-fid's) or torch (on the device)")] = Resize.pil,
-    size: Annotated[
-        int | None, typer.Option(help="resize first; for pixels, TorchScript and module:name", min=1, max=8192)
-    ] = None,
+    size: Size = None,
     value_range: Annotated[
         str | None, typer.Option(help="black,white of float images in an .npz, for example -1,1 or 0,1")
     ] = None,

@@ -75,6 +75,9 @@ Weights = Annotated[str | None, typer.Option(help="weight file of the extractor;
 AllowUnknownWeights = Annotated[
     bool, typer.Option("--allow-unknown-weights", help="accept weights with another SHA-256 than the published")
 ]
+Size = Annotated[
+    int | None, typer.Option(help="resize images first; for pixels, TorchScript and module:name", min=1, max=8192)
+]
 MaxBad = Annotated[int, typer.Option(help="unreadable images that are set aside before the run stops", min=0)]
 
 

@@ -52,6 +52,12 @@ def load_data(split: Split = "all") -> tuple[torch.Tensor, torch.Tensor]:
     Raises:
         ValueError: unknown ``split``.
         ImportError: scikit-learn is missing.
+
+    Examples:
+        >>> from kdist import digits
+        >>> images, labels = digits.load_data("held_out")
+        >>> images.shape
+        torch.Size([360, 1, 8, 8])
     """
     try:
         from sklearn.datasets import load_digits
@@ -80,6 +86,12 @@ def load_model(path: str | Path = MODEL_PATH, *, device: str | torch.device = "c
     Raises:
         FileNotFoundError: no file at ``path``.
         ImportError: k-diffusion or safetensors is missing.
+
+    Examples:
+        >>> import torch
+        >>> from kdist import digits
+        >>> digits.load_model()(torch.zeros(2, 1, 8, 8), torch.ones(2), class_cond=torch.tensor([3, 7])).shape
+        torch.Size([2, 1, 8, 8])
     """
     from ..checkpoints import load_checkpoint
 
@@ -87,5 +99,11 @@ def load_model(path: str | Path = MODEL_PATH, *, device: str | torch.device = "c
 
 
 def sigmas(steps: int = 20) -> torch.Tensor:
-    """Karras noise levels from :data:`SIGMA_MAX` to :data:`SIGMA_MIN` and 0: (steps + 1,) float32."""
+    """Karras noise levels from :data:`SIGMA_MAX` to :data:`SIGMA_MIN` and 0: (steps + 1,) float32.
+
+    Examples:
+        >>> from kdist import digits
+        >>> digits.sigmas(4).shape
+        torch.Size([5])
+    """
     return karras_sigmas(steps, SIGMA_MIN, SIGMA_MAX).float()

@@ -46,5 +46,11 @@ def load_digits_classifier(
     Raises:
         FileNotFoundError: no file at ``path``.
         ValueError: the file is no whole safetensors file of this network.
+
+    Examples:
+        >>> from kdist import digits
+        >>> images, labels = digits.load_data()
+        >>> digits.load_classifier()(images[:2]).argmax(1), labels[:2]
+        (tensor([0, 1]), tensor([0, 1]))
     """
     return with_weights(DigitsClassifier(), path, script="scripts/training/classifier.py").to(device)

@@ -52,6 +52,12 @@ def load_model(path: str | Path = MODEL_PATH, *, device: str | torch.device = "c
     Raises:
         FileNotFoundError: no file at ``path``.
         ImportError: k-diffusion or safetensors is missing.
+
+    Examples:
+        >>> import torch
+        >>> from kdist import fashion
+        >>> fashion.load_model()(torch.zeros(2, 1, 28, 28), torch.ones(2), class_cond=torch.tensor([3, 7])).shape
+        torch.Size([2, 1, 28, 28])
     """
     from ..checkpoints import load_checkpoint
 
@@ -59,5 +65,11 @@ def load_model(path: str | Path = MODEL_PATH, *, device: str | torch.device = "c
 
 
 def sigmas(steps: int = 20) -> torch.Tensor:
-    """Karras noise levels from :data:`SIGMA_MAX` to :data:`SIGMA_MIN` and 0: (steps + 1,) float32."""
+    """Karras noise levels from :data:`SIGMA_MAX` to :data:`SIGMA_MIN` and 0: (steps + 1,) float32.
+
+    Examples:
+        >>> from kdist import fashion
+        >>> fashion.sigmas(4).shape
+        torch.Size([5])
+    """
     return karras_sigmas(steps, SIGMA_MIN, SIGMA_MAX).float()

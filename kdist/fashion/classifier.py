@@ -20,7 +20,14 @@ CLASSIFIER_PATH = Path(__file__).parent / "classifier.safetensors"
 
 
 class FashionClassifier(ImageClassifier):
-    """Five convolutions, one hidden layer of 64 units, ten classes; 140 618 parameters. Images are (N, 1, 28, 28)."""
+    """Five convolutions, one hidden layer of 64 units, ten classes; 140 618 parameters. Images are (N, 1, 28, 28).
+
+    Examples:
+        >>> import torch
+        >>> from kdist.fashion import FashionClassifier
+        >>> FashionClassifier()(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
+    """
 
     def __init__(self) -> None:
         body = nn.Sequential(
@@ -46,5 +53,11 @@ def load_classifier(path: str | Path = CLASSIFIER_PATH, *, device: str | torch.d
     Raises:
         FileNotFoundError: no file at ``path``.
         ValueError: the file is no whole safetensors file of this network.
+
+    Examples:
+        >>> from kdist import fashion
+        >>> images, labels = fashion.load_data()
+        >>> fashion.load_classifier()(images[:2]).argmax(1), labels[:2]
+        (tensor([0, 6]), tensor([0, 0]))
     """
     return with_weights(FashionClassifier(), path, script="scripts/training/classifier.py").to(device)

@@ -11,7 +11,15 @@ __all__ = ["ClassConditional", "one_hot"]
 
 
 def one_hot(class_cond: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """(N,) int64 in 0..num_classes to (N, num_classes) float32; ``num_classes`` itself, "no class", gives zeros."""
+    """(N,) int64 in 0..num_classes to (N, num_classes) float32; ``num_classes`` itself, "no class", gives zeros.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.fashion import one_hot
+        >>> one_hot(torch.tensor([1, 3]), 3)
+        tensor([[0., 1., 0.],
+                [0., 0., 0.]])
+    """
     return torch.eye(num_classes + 1, num_classes, device=class_cond.device)[class_cond]
 
 
@@ -19,6 +27,11 @@ class ClassConditional(nn.Module):
     """A denoiser ``(x, sigma, mapping_cond=...)`` as one that takes ``class_cond``: (N,) int64 in 0..num_classes.
 
     ``class_cond = num_classes`` is the unconditional class. Other attributes are the wrapped denoiser's.
+
+    Examples:
+        >>> from kdist import fashion
+        >>> fashion.load_model().num_classes
+        10
     """
 
     def __init__(self, denoiser: nn.Module, num_classes: int) -> None:

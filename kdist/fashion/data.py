@@ -45,6 +45,12 @@ def load_data(split: Split = "sample", root: str | Path | None = None) -> tuple[
     Raises:
         ValueError: unknown ``split``, or a file with other content than the published one.
         FileNotFoundError: no such files; the message says how to get them.
+
+    Examples:
+        >>> from kdist import fashion
+        >>> images, labels = fashion.load_data()
+        >>> images.shape
+        torch.Size([2000, 1, 28, 28])
     """
     if split not in get_args(Split):
         raise ValueError(f"split must be one of {', '.join(get_args(Split))}; got {split!r}")

@@ -21,22 +21,14 @@ import torch
 from ..files import write_atomically
 from ..plotting import plot_schedule
 from ..solvers import called_sigmas
-from .fields import finite
+from .fields import as_json, as_text, finite, merged_breakpoints
 from .levels import at_or_below, on_edges, readable
 from .on_levels import describe_on
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "Clip",
-    "Constant",
-    "Product",
-    "Schedule",
-    "Sum",
-    "Then",
-    "registry",
-]
+__all__ = ["Clip", "Constant", "Product", "Schedule", "Sum", "Then", "registry"]
 
 FORMAT_VERSION = 1  # of the JSON form; a file of a newer version is refused
 
@@ -51,6 +43,14 @@ class Schedule:
     Call it with a noise level to get the guidance scale there: a float gives a float, a tensor a tensor of the same
     shape, device and dtype. Nothing is remembered between calls, so a schedule is right for every solver, whichever
     sigmas it visits and in whichever order.
+
+    Examples:
+        >>> import kdist, torch
+        >>> schedule = kdist.Interval(4, sigma_lo=0.3, sigma_hi=2)
+        >>> schedule(1.0), schedule(torch.tensor([5.0, 1.0]))
+        (4.0, tensor([1., 4.]))
+        >>> schedule.with_scale(6)
+        Interval(scale=6.0, sigma_lo=0.3, sigma_hi=2.0, outside=1.0)
     """
 
     kind: ClassVar[str] = ""
@@ -201,7 +201,7 @@ class Schedule:
         """A JSON-ready mapping; :func:`kdist.from_dict` gives the schedule back."""
         values: dict[str, Any] = {"type": self.kind}
         for field in dataclasses.fields(self):
-            values[field.name] = _plain(getattr(self, field.name))
+            values[field.name] = as_json(getattr(self, field.name))
         return values
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -223,31 +223,17 @@ class Schedule:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value != field.default:
-                yield f"{field.name}={_text(value)}"
-
-
-def _text(value: Any, *, nested: bool = False) -> str:
-    if isinstance(value, tuple):
-        items = ",".join(_text(item, nested=True) for item in value)
-        return f"[{items}]" if nested or len(value) < 2 else items
-    if isinstance(value, Schedule):
-        return f"({value})"
-    if isinstance(value, str):
-        plain = re.fullmatch(r"[A-Za-z_][\w-]*", value) and value.lower() not in ("none", "nan", "inf", "infinity")
-        return value if plain else json.dumps(value)
-    return "none" if value is None else repr(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Schedule):
-        return value.to_dict()
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
+                yield f"{field.name}={as_text(value)}"
 
 
 def registry() -> dict[str, type[Schedule]]:
-    """Every known schedule by its name in :func:`kdist.parse` and JSON."""
+    """Every known schedule by its name in :func:`kdist.parse` and JSON.
+
+    Examples:
+        >>> from kdist.schedules import registry
+        >>> registry()["interval"].__name__
+        'Interval'
+    """
     return dict(sorted(_REGISTRY.items()))
 
 
@@ -256,14 +242,15 @@ def as_schedule(value: Schedule | float) -> Schedule:
     return value if isinstance(value, Schedule) else Constant(value)
 
 
-def merged_breakpoints(*schedules: Schedule) -> tuple[float, ...]:
-    """Those of all of them, increasing."""
-    return tuple(sorted({point for schedule in schedules for point in schedule.breakpoints}))
-
-
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """``scale`` at every noise level (Ho & Salimans 2022, arXiv 2207.12598)."""
+    """``scale`` at every noise level (Ho & Salimans 2022, arXiv 2207.12598).
+
+    Examples:
+        >>> import kdist
+        >>> kdist.Constant(4)(0.5)
+        4.0
+    """
 
     scale: float
 
@@ -308,7 +295,13 @@ class _Pair(_Composed):
 
 @dataclass(frozen=True)
 class Sum(_Pair):
-    """``first(sigma) + second(sigma)``."""
+    """``first(sigma) + second(sigma)``.
+
+    Examples:
+        >>> import kdist
+        >>> (kdist.Constant(1) + kdist.Interval(4, 0.3, 2, outside=0))(5.0)
+        1.0
+    """
 
     first: Schedule
     second: Schedule
@@ -319,7 +312,13 @@ class Sum(_Pair):
 
 @dataclass(frozen=True)
 class Product(_Pair):
-    """``first(sigma) * second(sigma)``."""
+    """``first(sigma) * second(sigma)``.
+
+    Examples:
+        >>> import kdist
+        >>> (0.5 * kdist.Interval(4, 0.3, 2))(1.0)
+        2.0
+    """
 
     first: Schedule
     second: Schedule
@@ -330,7 +329,13 @@ class Product(_Pair):
 
 @dataclass(frozen=True)
 class Clip(_Composed):
-    """``schedule(sigma)`` kept inside ``[minimum, maximum]``; its kinks at the limits are not listed as breakpoints."""
+    """``schedule(sigma)`` kept inside ``[minimum, maximum]``; its kinks at the limits are not listed as breakpoints.
+
+    Examples:
+        >>> import kdist
+        >>> kdist.Constant(4).clip(0, 2)(0.5)
+        2.0
+    """
 
     schedule: Schedule
     minimum: float | None = None
@@ -358,7 +363,13 @@ class Clip(_Composed):
 
 @dataclass(frozen=True)
 class Then(_Composed):
-    """``earlier`` above ``sigma = at``, ``later`` at and below it."""
+    """``earlier`` above ``sigma = at``, ``later`` at and below it.
+
+    Examples:
+        >>> import kdist
+        >>> kdist.Constant(4).then(1, at=0.5)(0.5)
+        1.0
+    """
 
     earlier: Schedule
     later: Schedule

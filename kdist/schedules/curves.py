@@ -56,6 +56,12 @@ class Ramp(Schedule):
 
     ``power=None`` is 1, and 2 for ``shape="power"``. The paper's clamped ramps are ``Ramp(...).clip(minimum)``, its
     finding is that increasing ramps (``start < end``) serve best.
+
+    Examples:
+        >>> import kdist
+        >>> schedule = kdist.Ramp(1, 4, sigma_min=0.02, sigma_max=20)
+        >>> [round(schedule(sigma), 2) for sigma in (20.0, 1.0, 0.02)]
+        [1.0, 2.3, 4.0]
     """
 
     start: float
@@ -105,6 +111,12 @@ class Triangle(Schedule):
 
     Linear in log sigma on both sides, continuous, ``floor`` outside: weak early, strong in the middle, weak late, as
     arXiv 2509.22007 argues from the three stages of guided sampling. A ``floor`` above ``scale`` is Wang et al.'s V.
+
+    Examples:
+        >>> import kdist
+        >>> schedule = kdist.Triangle(4, sigma_peak=1, sigma_min=0.02, sigma_max=20)
+        >>> [round(schedule(sigma), 2) for sigma in (20.0, 3.0, 1.0, 0.02)]
+        [1.0, 2.9, 4.0, 1.0]
     """
 
     scale: float
@@ -139,6 +151,12 @@ class Exponential(Schedule):
     The paper's control function is ``omega_0 * exp(-lambda * t)`` in diffusion time, that is ``floor=0``: the bound on
     how much the two scores differ decays with noise. ``scale`` is reached at ``sigma_min`` and held below,
     ``floor + (scale - floor) * exp(-decay)`` holds above ``sigma_max``. A negative ``decay`` turns it round.
+
+    Examples:
+        >>> import kdist
+        >>> schedule = kdist.Exponential(3, sigma_min=0.02, sigma_max=20)
+        >>> schedule(0.02), round(schedule(20.0), 2)
+        (3.0, 1.27)
     """
 
     scale: float
@@ -173,6 +191,12 @@ class Beta(Schedule):
     ``scale`` is the height of the peak, at ``p = (a - 1) / (a + b - 2)``; the density's own normalisation is left out
     (the paper multiplies by the density, with ``floor=0``). Its gradient normalisation is a rule, not a schedule.
     ``a`` and ``b`` must be above 1, so that the curve is continuous: ``floor`` at both ends and outside.
+
+    Examples:
+        >>> import kdist
+        >>> schedule = kdist.Beta(3, sigma_min=0.02, sigma_max=20)
+        >>> round(schedule(0.63), 2), schedule(30.0)
+        (3.0, 1.0)
     """
 
     scale: float

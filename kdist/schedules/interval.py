@@ -18,6 +18,12 @@ class Interval(Schedule):
     """``scale`` for ``sigma_lo < sigma <= sigma_hi``, ``outside`` elsewhere (Kynkäänniemi et al. 2024, 2404.07724).
 
     With ``outside=1`` the unconditional pass is not run outside the interval.
+
+    Examples:
+        >>> import kdist
+        >>> schedule = kdist.Interval(4, sigma_lo=0.3, sigma_hi=2)
+        >>> [schedule(sigma) for sigma in (5.0, 2.0, 0.3)]
+        [1.0, 4.0, 1.0]
     """
 
     scale: float

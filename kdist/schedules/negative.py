@@ -28,6 +28,12 @@ class NegativeWindow(Schedule):
 
     ``ramp`` softens both edges: the scale moves from one level to the other along a half cosine over ``ramp`` units of
     natural log sigma, centred at the edge (0: a jump). Edges must not overlap: ``ramp <= log(sigma_hi / sigma_lo)``.
+
+    Examples:
+        >>> import kdist
+        >>> schedule = kdist.NegativeWindow(4, sigma_lo=0.3, sigma_hi=1.0)
+        >>> [schedule(sigma) for sigma in (5.0, 0.5, 0.1)]
+        [4.0, 0.0, 4.0]
     """
 
     scale: float
@@ -89,6 +95,12 @@ class LateNegative(Schedule):
 
     There the switch comes after 50-70 % of the steps and ``late = 0`` (``w = -1``);
     :func:`kdist.progress_to_sigma` gives the sigma of a fraction of the steps.
+
+    Examples:
+        >>> import kdist
+        >>> schedule = kdist.LateNegative(4, sigma_switch=1.0)
+        >>> [schedule(sigma) for sigma in (5.0, 1.0)]
+        [4.0, 0.0]
     """
 
     scale: float
@@ -131,6 +143,12 @@ class EarlyNegative(Schedule):
     Forerunners are opposite guidance and zero guidance early (Jain et al., arXiv 2411.16738), and the dynamic guidance
     of CADS, which begins at scale 0 (Sadat et al., arXiv 2310.17347). arXiv 2602.00716 has the opposite order, which
     comfy-cfg-megapack offers as late unconditional.
+
+    Examples:
+        >>> import kdist
+        >>> schedule = kdist.EarlyNegative(4, sigma_switch=1.2, sigma_end=0.1)
+        >>> [schedule(sigma) for sigma in (5.0, 1.0, 0.1)]
+        [0.0, 4.0, 1.0]
     """
 
     scale: float
@@ -164,6 +182,12 @@ class LinearInVariance(Schedule):
 
     Weight linear in the variance ``t = sigma**2`` of the noise: positive early, and negative late when ``w0 < 0``.
     ``max_scale=None`` leaves the top open, as in the paper; in practice set it, sigma**2 is large.
+
+    Examples:
+        >>> import kdist
+        >>> schedule = kdist.LinearInVariance(w0=-1, omega=0.5, max_scale=3)
+        >>> [schedule(sigma) for sigma in (5.0, 1.0, 0.0)]
+        [3.0, 0.5, 0.0]
     """
 
     w0: float

@@ -34,6 +34,16 @@ def describe_on(schedule: Schedule, sigmas: Sequence[float] | torch.Tensor) -> s
 
     Raises:
         ValueError: fewer than two levels.
+
+    Examples:
+        >>> import kdist
+        >>> from kdist import digits
+        >>> print(kdist.Interval(4, 0.3, 2).describe_on(digits.sigmas(8)))
+        4 for sigma 0.3 to 2, else 1, on 8 steps from sigma 20 to 0.02
+        steps 1-4  sigma 20 to 2.235  scale 1, conditional only
+        steps 5-6  sigma 0.8949 to 0.3122  scale 4
+        steps 7-8  sigma 0.09035 to 0.02  scale 1, conditional only
+        10 network passes per sample with one call per step, 16 without a schedule
     """
     levels = [float(s) for s in sigmas]
     if len(levels) < 2:

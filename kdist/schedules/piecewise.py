@@ -26,6 +26,12 @@ class Piecewise(Schedule):
             as the limit: the last positive level's segment holds ``previous``).
 
     Outside the listed range the end values are held.
+
+    Examples:
+        >>> import kdist
+        >>> schedule = kdist.Piecewise(sigmas=(20, 4, 1), scales=(1, 3, 1.5))
+        >>> [schedule(sigma) for sigma in (20.0, 4.0, 2.0, 0.5)]
+        [1.0, 3.0, 3.0, 1.5]
     """
 
     least_levels = 1  # a node for each step is what per-step lists are made of

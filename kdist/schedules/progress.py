@@ -27,6 +27,12 @@ def progress_to_sigma(progress: float, sigmas: Sequence[float] | torch.Tensor) -
 
     Raises:
         ValueError: ``progress`` outside [0, 1], or sigmas that do not decrease.
+
+    Examples:
+        >>> import kdist
+        >>> from kdist import digits
+        >>> round(kdist.progress_to_sigma(0.6, digits.sigmas(20)), 2)
+        0.59
     """
     levels = _levels(sigmas)
     if not 0 <= progress <= 1:
@@ -42,7 +48,14 @@ def progress_to_sigma(progress: float, sigmas: Sequence[float] | torch.Tensor) -
 
 
 def sigma_to_progress(sigma: float, sigmas: Sequence[float] | torch.Tensor) -> float:
-    """The fraction of the steps after which a run over ``sigmas`` is at ``sigma`` (0 above the grid, 1 below)."""
+    """The fraction of the steps after which a run over ``sigmas`` is at ``sigma`` (0 above the grid, 1 below).
+
+    Examples:
+        >>> import kdist
+        >>> from kdist import digits
+        >>> round(kdist.sigma_to_progress(1.0, digits.sigmas(20)), 2)
+        0.53
+    """
     levels = _levels(sigmas)
     if not 0 <= sigma < math.inf:
         raise ValueError(f"sigma must be finite and not negative; got {sigma}")

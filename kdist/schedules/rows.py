@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .base import Schedule, as_schedule, merged_breakpoints
+from .base import Schedule, as_schedule
+from .fields import merged_breakpoints
 from .levels import on_edges, readable
 
 if TYPE_CHECKING:
@@ -82,6 +83,12 @@ class PerClass(_ByRow):
 
     Classes without a schedule are found on the CPU, and on an accelerator where scales are read to skip passes
     anyway; elsewhere such rows become NaN, as looking would cost a synchronisation per call.
+
+    Examples:
+        >>> import kdist, torch
+        >>> schedule = kdist.PerClass({7: 4.0}, default=1.5)
+        >>> schedule.bind({"class_cond": torch.tensor([7, 3])}, 2)(torch.ones(2))
+        tensor([4.0000, 1.5000])
     """
 
     schedules: Mapping[int, Schedule | float] | tuple[tuple[int, Schedule], ...]
@@ -166,6 +173,12 @@ class PerRow(_ByRow):
     Args:
         schedule: the shape, e.g. ``NegativeWindow(4, 0.3, 1)``; a number is a constant scale.
         scales: (N,) peaks, a tensor or a sequence; N is the batch that it fits.
+
+    Examples:
+        >>> import kdist, torch
+        >>> schedule = kdist.PerRow(kdist.Interval(1, 0.3, 2), scales=[2, 3])
+        >>> schedule.bind({}, 2)(torch.ones(2))
+        tensor([2., 3.])
     """
 
     schedule: Schedule | float

@@ -43,6 +43,11 @@ def to_sigma(value: float, term: str, sigmas: Sequence[float] | torch.Tensor | N
 
     Raises:
         ValueError: unknown term, a value outside its range, or ``percent`` without levels.
+
+    Examples:
+        >>> from kdist.schedules import to_sigma
+        >>> to_sigma(0.5, "s")
+        1.0
     """
     value = float(value)
     if term == "percent":
@@ -61,7 +66,13 @@ def to_sigma(value: float, term: str, sigmas: Sequence[float] | torch.Tensor | N
 
 
 def from_sigma(sigma: float, term: str, sigmas: Sequence[float] | torch.Tensor | None = None) -> float:
-    """The inverse of :func:`to_sigma`."""
+    """The inverse of :func:`to_sigma`.
+
+    Examples:
+        >>> from kdist.schedules import from_sigma
+        >>> from_sigma(1.0, "s")
+        0.5
+    """
     if term == "percent":
         return 100 * sigma_to_progress(sigma, _levels(sigmas))
     if term == "s":
@@ -89,13 +100,28 @@ def in_terms_of(
 
     Raises:
         ValueError: what :func:`to_sigma` refuses, or the class itself.
+
+    Examples:
+        >>> import kdist
+        >>> from kdist.schedules import in_terms_of
+        >>> in_terms_of("s", kdist.LateNegative, scale=4, sigma_switch=0.5)
+        LateNegative(scale=4.0, sigma_switch=1.0, late=0.0)
     """
     return InTerms(term, schedule, fields).on(sigmas)
 
 
 @dataclass(frozen=True)
 class InTerms:
-    """A schedule in the user's terms that waits for a run's levels: ``on(sigmas)`` is the schedule there."""
+    """A schedule in the user's terms that waits for a run's levels: ``on(sigmas)`` is the schedule there.
+
+    Examples:
+        >>> import kdist
+        >>> from kdist import digits
+        >>> from kdist.schedules import InTerms
+        >>> waiting = InTerms("percent", kdist.LateNegative, {"scale": 4, "sigma_switch": 60})
+        >>> waiting.on(digits.sigmas(20))
+        LateNegative(scale=4.0, sigma_switch=0.5854954719543457, late=0.0)
+    """
 
     term: str
     schedule: type[Schedule] | str

@@ -30,6 +30,13 @@ def parse(text: str) -> Schedule:
         ValueError: unknown schedule or field, a missing field, a value that is not a number, or schedules nested more
             than 64 deep.
         OSError: a file that cannot be read.
+
+    Examples:
+        >>> import kdist
+        >>> kdist.parse("interval:scale=4,sigma_lo=0.3,sigma_hi=2")
+        Interval(scale=4.0, sigma_lo=0.3, sigma_hi=2.0, outside=1.0)
+        >>> kdist.parse("4")
+        Constant(scale=4.0)
     """
     text = text.strip()
     if text.startswith("{") or text.endswith(".json"):
@@ -43,6 +50,11 @@ def from_dict(values: Mapping[str, Any]) -> Schedule:
     Raises:
         ValueError: an unknown type or field, a missing field, a newer format version, or schedules nested more than 64
             deep.
+
+    Examples:
+        >>> import kdist
+        >>> kdist.from_dict(kdist.Constant(4).to_dict())
+        Constant(scale=4.0)
     """
     return _revive(values, 0)
 
@@ -53,6 +65,11 @@ def from_json(source: str | os.PathLike[str]) -> Schedule:
     Raises:
         ValueError: no JSON, or as for :func:`from_dict`.
         OSError: a file that cannot be read.
+
+    Examples:
+        >>> import kdist
+        >>> kdist.from_json(kdist.Interval(4, 0.3, 2).to_json())
+        Interval(scale=4.0, sigma_lo=0.3, sigma_hi=2.0, outside=1.0)
     """
     text = str(source)
     if not text.lstrip().startswith("{"):
@@ -67,7 +84,14 @@ def from_json(source: str | os.PathLike[str]) -> Schedule:
 
 
 def describe(schedule: Schedule) -> str:
-    """How tables and legends call a schedule: in words where they are short, else ``str(schedule)``."""
+    """How tables and legends call a schedule: in words where they are short, else ``str(schedule)``.
+
+    Examples:
+        >>> import kdist
+        >>> from kdist.schedules import describe
+        >>> describe(kdist.Interval(4, 0.3, 2))
+        '4 for sigma 0.3 to 2, else 1'
+    """
     return schedule.in_words()
 
 

@@ -75,12 +75,16 @@ def tune(
         TypeError: an argument of another name.
         ImportError: Optuna is missing (``pip install 'kdist[tune]'``).
 
-    Example:
-        >>> from kdist import digits
-        >>> generate = kdist.generator(digits.load_model(), digits.sigmas(), (1, 8, 8), uncond={"class_cond": 10})
-        >>> tuned = kdist.tune(generate, real=digits.load_data(), judge=digits.classifier.load_digits_classifier(),
-        ...     accuracy=0.98, calls=120_000, seed=0)  # doctest: +SKIP
-        >>> tuned.schedule, tuned.certified.verdict  # doctest: +SKIP
+    Examples:
+        >>> import kdist, torch
+        >>> labels = torch.arange(40) % 2
+        >>> real = torch.randn(40, 1, 1, 2, generator=torch.Generator().manual_seed(0)) + 2.0 * labels.view(-1, 1, 1, 1)
+        >>> def generate(schedule, labels, seeds):  # stands for a model: a scale other than 1.5 moves its classes
+        ...     noise = [torch.randn(1, 1, 2, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        ...     return torch.stack(noise) + (schedule(1.0) - 1.5 + 2.0 * torch.as_tensor(labels)).view(-1, 1, 1, 1)
+        >>> tuned = kdist.tune(generate, real=(real, labels), sigmas=[10.0, 1.0, 0.0], calls=2000)
+        >>> print(tuned.certified.verdict.split(":")[0])
+        Better than no guidance
     """
     inputs = {"labels": labels, "real": real, "judge": judge, "align": align, "features": features, "seed": seed}
     limits = {"accuracy": accuracy, "alignment": alignment, "separability": separability,

@@ -20,6 +20,14 @@ class ModelGenerator:
 
     Made by :func:`generator`, which documents the arguments. :attr:`calls` counts network evaluations, all samples
     together, since it was made.
+
+    Examples:
+        >>> import kdist
+        >>> from kdist import digits
+        >>> generate = kdist.generator(digits.load_model(), digits.sigmas(4), (1, 8, 8), uncond={"class_cond": 10})
+        >>> images = generate(kdist.Constant(2), labels=[3], seeds=[0])
+        >>> generate.calls
+        8
     """
 
     def __init__(
@@ -148,7 +156,8 @@ def generator(
         batch_size: most samples in one network call.
         device: where to sample; images come back on the CPU.
 
-    Example:
+    Examples:
+        >>> import kdist
         >>> from kdist import digits
         >>> generate = kdist.generator(digits.load_model(), digits.sigmas(), (1, 8, 8), uncond={"class_cond": 10})
         >>> generate(kdist.Constant(1.5), labels=[3, 3], seeds=[0, 1]).shape

@@ -33,6 +33,14 @@ class InfeasibleDesign(ValueError):
         message: what was asked and what is reachable.
         reachable: the largest ``keep_variance`` found for that scale and minimum scale.
         proven: whether it is proven that there is none; else none was found.
+
+    Examples:
+        >>> from kdist.theory import GaussianPair, InfeasibleDesign, design
+        >>> try:
+        ...     design(GaussianPair(1.0, 0.3, 0.0, 1.0), 3.0, min_scale=1.0)
+        ... except InfeasibleDesign as error:
+        ...     print(error.proven, round(error.reachable, 2))
+        True 0.42
     """
 
     def __init__(self, message: str, reachable: float, *, proven: bool = False) -> None:
@@ -89,6 +97,12 @@ def design(
             can be kept, ``proven`` whether there is a proof (windows of the ODE that only variance limits).
         ValueError: arguments out of range, or that do not go together.
         TypeError: something other than Gaussian pairs that share their eigenvectors.
+
+    Examples:
+        >>> from kdist.theory import GaussianPair, design
+        >>> pair = GaussianPair([1.0, 0.5], [0.3, 0.6], 0.0, 1.0)
+        >>> print(design(pair, 3.0, keep_variance=0.95))
+        late-negative:scale=3.0,sigma_switch=1.16
     """
     if solver is None and solver_options:
         raise ValueError(f"design has no {', '.join(solver_options)} (a solver's options need solver=...)")

@@ -34,7 +34,15 @@ _LAM_IS_ETA = ("dpmpp_2m_sde", "dpmpp_3m_sde")
 
 
 def affine_denoiser(pair: Pair, schedule: ScheduleLike) -> Denoiser:
-    """The guided exact denoiser of ``pair`` as a k-diffusion model: ``model(x, sigma)``, x (N, d), sigma (N,) equal."""
+    """The guided exact denoiser of ``pair`` as a k-diffusion model: ``model(x, sigma)``, x (N, d), sigma (N,) equal.
+
+    Examples:
+        >>> import torch
+        >>> from kdist.theory import GaussianPair, affine_denoiser
+        >>> pair = GaussianPair([1.0, 0.5], [0.3, 0.6], 0.0, 1.0)  # two directions
+        >>> affine_denoiser(pair, 2.0)(torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, dtype=torch.float64)).shape
+        torch.Size([1, 2])
+    """
     scale = scale_function(schedule)
     if not isinstance(pair, Pair):
         raise TypeError(f"pair must be a GaussianPair or a FullGaussianPair; got {type(pair).__name__}")
@@ -89,6 +97,13 @@ def solver_moments(
     Raises:
         ValueError: an unknown solver or option; a solver that is not affine or hides noise, with ``impulse``; sigmas
             that do not decrease.
+
+    Examples:
+        >>> from kdist import digits
+        >>> from kdist.theory import GaussianPair, solver_moments
+        >>> pair = GaussianPair([1.0, 0.5], [0.3, 0.6], 0.0, 1.0)  # two directions
+        >>> solver_moments(pair, 2.0, "heun", digits.sigmas(20)).var.round(2)
+        array([0.1 , 0.37])
     """
     levels = _levels(sigmas)
     model = affine_denoiser(pair, schedule)
@@ -216,6 +231,11 @@ def solver_noise(solver: Solver, **solver_options: Any) -> float:
 
     Raises:
         ValueError: ``s_churn`` or ``s_noise`` that no ``lam`` stands for.
+
+    Examples:
+        >>> from kdist.theory import solver_noise
+        >>> solver_noise("heun"), solver_noise("euler_ancestral")
+        (0.0, 1.0)
     """
     if solver_options.get("s_churn") or solver_options.get("s_noise", 1) != 1:
         raise ValueError("s_churn > 0 and s_noise other than 1 leave the family that noise (lam) describes")
@@ -237,6 +257,14 @@ class SolverShare:
         total: distortion at these finite steps.
         exact: distortion at infinitely many steps of the same noise: guidance's part.
         unguided: the same run at scale 1: what the solver does without guidance.
+
+    Examples:
+        >>> from kdist import digits
+        >>> from kdist.theory import GaussianPair, solver_share
+        >>> pair = GaussianPair([1.0, 0.5], [0.3, 0.6], 0.0, 1.0)  # two directions
+        >>> found = solver_share(pair, 1.5, "euler", digits.sigmas(20))
+        >>> print(round(found.total.trace_ratio, 2), round(found.exact.trace_ratio, 2))
+        0.57 0.7
     """
 
     solver: str
@@ -277,6 +305,13 @@ def solver_share(
 
     Raises:
         ValueError: what :func:`solver_moments` refuses, or a schedule undefined in between the solver's noise levels.
+
+    Examples:
+        >>> from kdist import digits
+        >>> from kdist.theory import GaussianPair, solver_share
+        >>> pair = GaussianPair([1.0, 0.5], [0.3, 0.6], 0.0, 1.0)  # two directions
+        >>> print(str(solver_share(pair, 1.5, "dpmpp_2m", digits.sigmas(20))).split(" (")[0])
+        at 20 steps of dpmpp_2m your variance ratio is 0.73, of which +0.03 is the solver's
     """
     levels = _levels(sigmas)
     lam = solver_noise(solver, **solver_options) if noise is None else noise

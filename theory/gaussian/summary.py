@@ -31,6 +31,13 @@ class Distortion(Moments):
         log_det_ratio: log-determinant of the guided covariance minus the class's, natural log, summed over directions.
         variance_ratio: (d,) guided over class variance per direction; for covariances that do not commute the
             eigenvalues of ``C^-1 S``, increasing.
+
+    Examples:
+        >>> from kdist.theory import GaussianPair, distortion
+        >>> pair = GaussianPair([1.0, 0.5], [0.3, 0.6], 0.0, 1.0)  # two directions
+        >>> found = distortion(pair, 2.0, sigma_max=80)
+        >>> print(round(found.trace_ratio, 2), round(found.overshoot, 2))
+        0.5 0.48
     """
 
     overshoot: float
@@ -62,12 +69,25 @@ def distortion(
     With ``sigma_min > 0`` the noise that is left counts as part of the generated variance.
 
     Args and errors: as for :func:`kdist.theory.moments`.
+
+    Examples:
+        >>> from kdist.theory import GaussianPair, distortion
+        >>> pair = GaussianPair([1.0, 0.5], [0.3, 0.6], 0.0, 1.0)  # two directions
+        >>> print(round(distortion(pair, 2.0, sigma_max=80).trace_ratio, 2))
+        0.5
     """
     return compare(pair, moments(pair, schedule, sigma_max=sigma_max, sigma_min=sigma_min, noise=noise))
 
 
 def compare(pair: Pair, law: Moments) -> Distortion:
-    """Any predicted or measured ``law`` of ``pair``'s class beside the class itself."""
+    """Any predicted or measured ``law`` of ``pair``'s class beside the class itself.
+
+    Examples:
+        >>> from kdist.theory import GaussianPair, compare, moments
+        >>> pair = GaussianPair([1.0, 0.5], [0.3, 0.6], 0.0, 1.0)  # two directions
+        >>> print(round(compare(pair, moments(pair, 2.0, sigma_max=80)).overshoot, 2))
+        0.48
+    """
     ratio = pair.variance_ratio(law)
     return Distortion(
         law.mean,

@@ -50,6 +50,13 @@ class MeanField:
         switch_sigma: noise level at which the own class took over the unconditional score; None if it never does.
         margin: (n,) log-density per dimension of the own class minus that of all the others (M1 - M2 or M4).
         within_var: variance of each class per dimension.
+
+    Examples:
+        >>> from kdist.theory import mean_field
+        >>> path = mean_field(0.3, 2.0, within_var=0.1, sigma_max=40)
+        >>> kept = path.variance[-1] / path.within_var
+        >>> print(path.overlap[-1].round(2), kept.round(2), round(path.switch_sigma, 2))
+        1.13 0.78 1.88
     """
 
     sigma: Array
@@ -75,6 +82,12 @@ class PhaseDiagram:
         overlap: final ``m``; 1 is undistorted.
         variance_ratio: final ``q / c``; 1 is undistorted.
         switch_sigma: where the own class takes over, nan where it never does.
+
+    Examples:
+        >>> from kdist.theory import phase_diagram
+        >>> phase_diagram([0.1, 0.6], [1, 2, 4], within_var=0.1, sigma_max=40).variance_ratio.round(2)
+        array([[1.  , 0.93, 0.9 ],
+               [1.  , 0.56, 0.36]])
     """
 
     alphas: Array
@@ -85,14 +98,26 @@ class PhaseDiagram:
 
 
 def switch_variance(alpha: float | Array) -> float | Array:
-    """``Delta`` at which the own class takes over without guidance, ``1 / (exp(2 alpha) - 1)`` (M8)."""
+    """``Delta`` at which the own class takes over without guidance, ``1 / (exp(2 alpha) - 1)`` (M8).
+
+    Examples:
+        >>> from kdist.theory import switch_variance
+        >>> print(round(switch_variance(0.3), 3))
+        1.216
+    """
     if not np.all(np.asarray(alpha) > 0):
         raise ValueError(f"alpha must be positive; got {alpha}")
     return 1 / np.expm1(2 * alpha)
 
 
 def critical_alpha(within_var: float | Array) -> float | Array:
-    """``alpha`` from which classes overlap: unguided, the own class never takes over, ``log(1 + 1/c) / 2`` (M8)."""
+    """``alpha`` from which classes overlap: unguided, the own class never takes over, ``log(1 + 1/c) / 2`` (M8).
+
+    Examples:
+        >>> from kdist.theory import critical_alpha
+        >>> print(round(critical_alpha(0.1), 3))
+        1.199
+    """
     if not np.all(np.asarray(within_var) > 0):
         raise ValueError(f"within_var must be positive; got {within_var}")
     return np.log1p(1 / within_var) / 2
@@ -106,6 +131,11 @@ def guided_critical_alpha(
     Guidance narrows a class and moves it away from the others, so at scales above 1 this lies above
     :func:`critical_alpha` (a result beyond the paper; equation M12). Arguments as for :func:`mean_field`. Found by
     bisection, to 1e-5.
+
+    Examples:
+        >>> from kdist.theory import guided_critical_alpha
+        >>> print(round(guided_critical_alpha(2.0, within_var=0.1, sigma_max=40), 2))
+        1.63
     """
     grid = Grid.build([schedule], within_var, sigma_min, sigma_max)
     gaussian = integrate(grid, Dynamics(np.array([math.inf]), noise), 1.0, keep=True)
@@ -157,6 +187,12 @@ def mean_field(
         ValueError: ``alpha``, ``within_var`` or ``dimension`` not positive, bad limits, a negative ``noise``, a
             schedule that is not finite somewhere or too strong to integrate.
         TypeError: ``schedule`` is neither a schedule nor a number nor a callable.
+
+    Examples:
+        >>> from kdist.theory import mean_field
+        >>> path = mean_field(0.3, 2.0, within_var=0.1, sigma_max=40)  # exp(0.3 d) classes in d dimensions
+        >>> print(path.overlap[-1].round(2))  # 1 would be no overshoot
+        1.13
     """
     positive("alpha", alpha, finite=False)
     dynamics = Dynamics(np.array([alpha]), noise, math.inf if dimension is None else dimension)
@@ -197,6 +233,12 @@ def phase_diagram(
         sigma_min: Noise level of the end, as there.
         noise: 0 for the ODE, 1 for the reverse SDE, as there.
         start_overlap: Overlap at the start, as there.
+
+    Examples:
+        >>> from kdist.theory import phase_diagram
+        >>> phase_diagram([0.1, 0.6], [1, 2, 4], within_var=0.1, sigma_max=40).overlap.round(2)
+        array([[1.  , 1.08, 1.15],
+               [1.  , 1.18, 1.37]])
     """
     rows, columns = np.array(alphas, dtype=np.float64), np.array(scales, dtype=np.float64)
     if rows.ndim != 1 or columns.ndim != 1 or not rows.size or not columns.size:

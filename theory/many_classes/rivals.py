@@ -90,6 +90,12 @@ def potential(
 
     Raises:
         ValueError: ``alpha``, ``within_var`` or ``variance`` not positive, ``sigma`` negative, anything not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from kdist.theory import potential
+        >>> potential(np.array([0.5, 1.0, 1.5]), 1.0, alpha=0.3, scale=2.0, within_var=0.1).round(2)
+        array([0.88, 0.5 , 0.61])
     """
     positive("alpha", alpha)
     positive("within_var", within_var)

@@ -62,6 +62,16 @@ def write_folder(path, images, labels, names):
 # -- what a user does ----------------------------------------------------------------------------------------------
 
 
+def test_images_are_resized_on_demand(run, tmp_path, real_digits):
+    images, labels = real_digits
+    for name in ("real", "fake"):
+        write_folder(tmp_path / name, images, labels, {0: "0", 1: "1", 2: "2", 3: "3"})
+    result = run("compare", "real", "fake", "-e", "pixels", "--size", 4, "--quick", "--out", "out")
+    assert result.exit_code == 0, result.output
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [entry["dimension"] for entry in (results["real"], *results["sets"])] == [48, 48]  # 4 x 4 pixels, three colours
+
+
 def test_measure_folder_against_npz(run, tmp_path, real_digits):
     """Real digits as class folders against every other one of themselves, shrunk towards their class mean."""
     images, labels = real_digits

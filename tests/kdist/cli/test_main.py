@@ -57,6 +57,24 @@ def test_every_command_has_help_with_an_example():
     assert said == dict.fromkeys(said, "True")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["doctor"], ["--help"], ["predict", "--class", "0", "--class", "1", "--schedule", "3", "--out", "prediction"]],
+)
+def test_a_reader_that_leaves_is_no_error_and_loses_no_file(arguments, tmp_path):
+    """``kdist ... | head``: nothing is said, what was begun is finished. Here the reader has left from the start."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", MAIN, *arguments]
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, cwd=tmp_path, env=environment
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--out" not in arguments or (tmp_path / "prediction" / "predict.json").is_file()
+
+
 def test_version_from_one_place():
     assert python(MAIN, "--version").stdout.strip() == f"kdist {kdist.__version__}"
     assert kdist.__version__.startswith("0.")
