@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -69,9 +68,8 @@ def test_terms_of_the_widgets():
 )
 def test_bad_values_are_said_before_anything_runs(name, change, message):
     node = NODE_CLASS_MAPPINGS[name]
-    said = node.VALIDATE_INPUTS(**{**widgets(node), **widgets(node, "optional"), **change})
-    assert isinstance(said, str)
-    assert re.search(message, said)
+    with pytest.raises(ValueError, match=message):
+        node.VALIDATE_INPUTS(**{**widgets(node), **widgets(node, "optional"), **change})
 
 
 def test_values_from_other_nodes_are_not_judged():

@@ -53,17 +53,16 @@ class ScheduleNode:
         return {"required": {"model": ("MODEL",), **cls.FIELDS}, "optional": optional}
 
     @classmethod
-    def VALIDATE_INPUTS(cls, **inputs: Any) -> bool | str:
-        """True, or what is wrong, shown before anything runs. None: a value comes from another node."""
+    def VALIDATE_INPUTS(cls, **inputs: Any) -> bool:
+        """True; what is wrong is raised, before anything runs. None: a value comes from another node.
+
+        A sentence that is returned, ComfyUI repeats for each input of the node; one that is raised stands there once.
+        """
         fields = {name: value for name, value in inputs.items() if name in {**cls.FIELDS, **cls.LATER_FIELDS}}
-        if None in fields.values() or inputs.get("terms", "sigma") is None:
-            return True
-        try:
+        if None not in fields.values() and inputs.get("terms", "sigma") is not None:
             schedule = cls.schedule_of(inputs.get("terms", "sigma"), fields)
             if isinstance(schedule, InTerms):
                 schedule.on([2.0**-step for step in range(1001)])  # any levels show what is wrong
-        except ValueError as error:
-            return str(error)
         return True
 
     @classmethod
