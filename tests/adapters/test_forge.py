@@ -293,6 +293,15 @@ def test_script(script):
         wrong.sd_model.forge_objects.unet.modifiers[0](None)
 
 
+def test_the_panel_opens_with_a_curve_of_its_fields(script, monkeypatch):
+    plots = []
+    monkeypatch.setattr(script.gr, "Plot", lambda **options: plots.append(options["value"]))
+    script.KdistGuidance().ui(False)
+    assert list(plots[0].axes[0].get_lines()[-1].get_ydata()) == [7.5] * 12 + [0.0] * 8  # after 60 % of 20 steps
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # the panel is there without it, and says so
+    assert "matplotlib" in script.KdistGuidance.preview(*script.FIELDS.values())[1]
+
+
 def test_axes_of_the_plot(script):
     def apply_field(name):
         return functools.partial(setattr, name)

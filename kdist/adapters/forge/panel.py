@@ -62,4 +62,5 @@ def curve(schedule: kdist.Schedule | InTerms, sigmas: list[float]) -> Any:
     axes = figure.add_subplot()
     placed.plot(sigma_min=min(steps), sigma_max=max(steps), ax=axes, linewidth=2)
     axes.plot(steps, [placed(step) for step in steps], "o", color="0.2", markersize=4)
+    axes.set_title(f"{len(steps)} steps")
     return figure

@@ -22,7 +22,16 @@ from kdist.schedules import InTerms
 # 20 steps of Stable Diffusion with Karras levels, for the picture
 RHO, STEPS = 7.0, 20
 PREVIEW = [(14.6 ** (1 / RHO) + i / (STEPS - 1) * (0.03 ** (1 / RHO) - 14.6 ** (1 / RHO))) ** RHO for i in range(STEPS)]
-FIELDS = ("family", "peak", "other", "upper", "lower", "terms", "text")
+# the panel's fields and what they start with
+FIELDS: dict[str, Any] = {
+    "family": "late negative",
+    "peak": 7.5,
+    "other": 0.0,
+    "upper": 60.0,
+    "lower": 80.0,
+    "terms": "percent of steps",
+    "text": "",
+}
 
 
 class KdistGuidance(scripts.Script):
@@ -42,17 +51,17 @@ class KdistGuidance(scripts.Script):
             return []
         with InputAccordion(False, label=self.title()) as enabled:
             with gr.Row():
-                family = gr.Dropdown(label="Family", choices=list(FAMILIES), value="late negative")
-                terms = gr.Dropdown(label="Levels given in", choices=list(TERMS), value="percent of steps")
+                family = gr.Dropdown(label="Family", choices=list(FAMILIES), value=FIELDS["family"])
+                terms = gr.Dropdown(label="Levels given in", choices=list(TERMS), value=FIELDS["terms"])
             with gr.Row():
-                peak = gr.Slider(label="Peak scale", minimum=-10.0, maximum=30.0, step=0.1, value=7.5)
-                other = gr.Slider(label="Other scale", minimum=-10.0, maximum=30.0, step=0.1, value=0.0)
+                peak = gr.Slider(label="Peak scale", minimum=-10.0, maximum=30.0, step=0.1, value=FIELDS["peak"])
+                other = gr.Slider(label="Other scale", minimum=-10.0, maximum=30.0, step=0.1, value=FIELDS["other"])
             with gr.Row():
-                upper = gr.Number(label="Switch, or upper edge", value=60.0)
-                lower = gr.Number(label="Lower edge", value=80.0)
-            text = gr.Textbox(label="Any other schedule, as text or JSON", value="", lines=1)
+                upper = gr.Number(label="Switch, or upper edge", value=FIELDS["upper"])
+                lower = gr.Number(label="Lower edge", value=FIELDS["lower"])
+            text = gr.Textbox(label="Any other schedule, as text or JSON", value=FIELDS["text"], lines=1)
             message = gr.Markdown("")
-            plot = gr.Plot(label="Scale over 20 steps")
+            plot = gr.Plot(value=self.preview(*FIELDS.values())[0], show_label=False)  # a label would hide a corner
         fields = [family, peak, other, upper, lower, terms, text]
         for field in fields:
             field.change(self.preview, inputs=fields, outputs=[plot, message], show_progress=False)
@@ -69,7 +78,7 @@ class KdistGuidance(scripts.Script):
         """The picture, or one sentence in its place."""
         try:
             return curve(panel_schedule(*values), [*PREVIEW, 0.0]), ""
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError) as error:
             return None, f"**{error}**"
 
     def process_before_every_sampling(self, p: Any, *values: Any, **_: Any) -> None:
