@@ -338,6 +338,8 @@ def test_schedules_from_json_text_and_file(tmp_path):
         ("", "unknown schedule"),
         ("/no/such/file.json", "/no/such/file.json' cannot be read"),
         ("negative-window:scale=4,sigma_lo=2,sigma_hi=1", "below"),
+        (str(kdist.PerClass({0: 2.0})), "differs between the rows of a batch"),
+        (str(kdist.PerClass({0: 2.0}) + 1), "differs between the rows of a batch"),
     ],
 )
 def test_bad_schedules_are_said_before_anything_runs(text, message):

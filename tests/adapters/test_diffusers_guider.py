@@ -3,6 +3,7 @@
 import contextlib
 import copy
 from functools import partial
+from types import SimpleNamespace
 
 import diffusers
 import pytest
@@ -13,6 +14,7 @@ from diffusers.modular_pipelines.stable_diffusion_xl.denoise import StableDiffus
 import kdist
 from kdist import rules
 from kdist.adapters.diffusers import DiffusersDenoiser, ScheduleGuidance, scheduler_sigmas, sigma_of_timestep
+from kdist.adapters.diffusers.predictions import Prediction
 from kdist.compat import import_k_diffusion
 from kdist.schedules import PerClass
 
@@ -366,6 +368,18 @@ def test_bad_inputs():
         started(4.0).prepare_inputs({"tokens": (torch.ones(1), None)})
     with pytest.raises(ValueError, match="negative_prompt"):
         started(0.0).prepare_inputs({"tokens": torch.ones(1)})
+
+
+def test_rules_need_a_known_kind_of_network():
+    """What the network predicts, in a scheduler that nobody knows, of an unknown kind, or of another shape."""
+    z = torch.ones(1, 4, 2, 2)
+    vp = diffusers.EulerDiscreteScheduler()
+    with pytest.raises(ValueError, match="neither variance preserving nor a flow"):
+        Prediction.of(SimpleNamespace(config={}), 1.0, z, z)
+    with pytest.raises(ValueError, match="prediction_type must be one of"):
+        Prediction.of(SimpleNamespace(config={"prediction_type": "noise"}, alphas_cumprod=z), 1.0, z, z)
+    with pytest.raises(ValueError, match="differ in shape"):
+        Prediction.of(vp, 1.0, z, z.flatten(2))
 
 
 def test_the_level_is_taken_in_float32(monkeypatch):

@@ -234,7 +234,11 @@ def test_panel_in_percent_and_its_picture():
         (("interval", 7.0, 1.0, 0.5, 2.0), "swap"),
         (("late negative", 7.0, 1.0, 120.0, 0.0, "percent of steps"), "0 .start. to 100"),
         (("square", 7.0, 1.0, 0.5, 2.0), "unknown family"),
+        (("late negative", 7.0, 1.0, None, 2.0), "must be a number; got None"),
         (("constant", 7.0, 1.0, 0.5, 2.0, "sigma", "rampp:start=1"), "unknown schedule"),
+        (("constant", 7.0, 1.0, 0.5, 2.0, "sigma", '{"type": '), "not JSON"),
+        (("constant", 7.0, 1.0, 0.5, 2.0, "sigma", "/no/such/file.json"), "cannot be read from"),
+        (("constant", 7.0, 1.0, 0.5, 2.0, "sigma", str(kdist.PerClass({0: 2.0}) * 2)), "prompts number no classes"),
     ],
 )
 def test_panel_refuses(fields, message):
@@ -302,6 +306,15 @@ def test_the_panel_opens_with_a_curve_of_its_fields(script, monkeypatch):
     assert "matplotlib" in script.KdistGuidance.preview(*script.FIELDS.values())[1]
 
 
+def test_an_old_web_ui_is_told_so(script, monkeypatch):
+    said = []
+    monkeypatch.delattr(script.scripts.Script, "process_before_every_sampling")
+    monkeypatch.delattr(script.KdistGuidance, "process_before_every_sampling")
+    monkeypatch.setattr(script.gr, "Markdown", said.append)
+    assert script.KdistGuidance().ui(False) == []
+    assert "too old" in said[0]
+
+
 def test_axes_of_the_plot(script):
     def apply_field(name):
         return functools.partial(setattr, name)
@@ -351,6 +364,11 @@ def test_classic_web_ui(script):
     for timestep in (2, 1, 0):  # sigma 3, 1 and 1/3
         timesteps(torch.zeros(2, 4), torch.full((2,), timestep), **EXTRA)
     assert timesteps.scales == [3.0, 0.0, 0.0]
+
+    with pytest.raises(ValueError, match="rows of this batch are at different noise levels"):
+        denoiser(torch.zeros(2, 4), torch.tensor([9.0, 1.0]), **EXTRA)
+    with pytest.raises(ValueError, match="does not name its CFG scale"):
+        denoiser(torch.zeros(2, 4), torch.ones(2), None, None, 7.0, 0.0, None)
 
     panel = script.KdistGuidance()
     _, *fields = panel.ui(False)

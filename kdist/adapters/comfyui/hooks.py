@@ -20,13 +20,13 @@ import torch
 
 # absolute: as a custom node this folder is not part of the package
 from kdist import Schedule, rules
+from kdist.adapters.reading import check_rows
 from kdist.schedules.evaluate import scale_of_rows
-from kdist.schedules.rows import PerClass, PerRow
 from kdist.schedules.terms import flow_to_sigma
 
 from .weak import attach_weak_model, predict_weakly
 
-__all__ = ["apply_schedule", "check_rows"]
+__all__ = ["apply_schedule"]
 
 KEY = "kdist"
 
@@ -60,15 +60,6 @@ def apply_schedule(
     if weak_model is not None:
         attach_weak_model(model, weak_model)
     return model
-
-
-def check_rows(schedule: Any) -> None:
-    """A ``ValueError`` for schedules that differ between the rows of a batch."""
-    if isinstance(schedule, (PerClass, PerRow)):
-        raise ValueError(
-            f"the schedule {type(schedule).__name__} differs between the rows of a batch, which ComfyUI's conditions "
-            "do not number: use one schedule, in one KSampler per class"
-        )
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ except ImportError as error:
     raise ImportError("install kdist for the Python that runs ComfyUI: python -m pip install kdist") from error
 
 from kdist import rules
+from kdist.adapters.reading import read_schedule
 
 from .curve import ScheduleCurveNode
 from .families import CATEGORY, FAMILIES, GUIDANCE_INPUTS
-from .hooks import apply_schedule, check_rows
+from .hooks import apply_schedule
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 
@@ -43,7 +44,7 @@ class ScheduleFromTextNode:
         """True, or what is wrong, shown before anything runs. None: the text comes from another node."""
         try:
             if schedule is not None:
-                _read(schedule)
+                read_schedule(schedule)
         except ValueError as error:
             return str(error)
         return True
@@ -55,21 +56,8 @@ class ScheduleFromTextNode:
         return f"{path}:{os.stat(path).st_mtime_ns}" if path.endswith(".json") and os.path.exists(path) else path
 
     def apply(self, model: Any, schedule: str, rule: Any = None, weak_model: Any = None) -> tuple[Any, kdist.Schedule]:
-        read = _read(schedule)
+        read = read_schedule(schedule)
         return apply_schedule(model, read, rule=rule, weak_model=weak_model), read
-
-
-def _read(text: str) -> kdist.Schedule:
-    text = text.strip()
-    try:
-        schedule = kdist.from_json(text) if text.startswith("{") else kdist.parse(text)
-    except OSError as error:
-        raise ValueError(
-            f"the schedule's file {text!r} cannot be read from {os.getcwd()} ({error.strerror}): give its whole path, "
-            "or paste its JSON here"
-        ) from error
-    check_rows(schedule)
-    return schedule
 
 
 class RuleNode:

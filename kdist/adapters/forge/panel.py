@@ -6,6 +6,7 @@ from typing import Any
 
 # absolute: as an extension this folder is not part of the package
 import kdist
+from kdist.adapters.reading import read_schedule
 from kdist.schedules.terms import InTerms
 
 __all__ = ["FAMILIES", "TERMS", "curve", "panel_schedule"]
@@ -32,14 +33,13 @@ def panel_schedule(
         other: the scale after a late switch, before an early one, inside the window, or outside the interval.
         upper, lower: its noise levels in ``terms``; where there is one switch, it is ``upper``.
         terms: one of :data:`TERMS`.
-        text: any other schedule, as :func:`kdist.parse` reads it or as JSON; empty for the fields above.
+        text: any other schedule, as :func:`kdist.parse` reads it; empty for the fields above.
 
     Raises:
-        ValueError: fields that make no schedule.
+        ValueError: fields that make no schedule, or a schedule for class labels.
     """
-    text = text.strip()
-    if text:
-        return kdist.from_json(text) if text.startswith("{") else kdist.parse(text)
+    if text.strip():
+        return read_schedule(text)
     if family not in FAMILIES or terms not in TERMS:
         raise ValueError(f"unknown family {family!r} or terms {terms!r}; known: {', '.join([*FAMILIES, *TERMS])}")
     cls, names = FAMILIES[family]

@@ -78,7 +78,7 @@ class KdistGuidance(scripts.Script):
         """The picture, or one sentence in its place."""
         try:
             return curve(panel_schedule(*values), [*PREVIEW, 0.0]), ""
-        except (ValueError, OSError, ImportError) as error:
+        except (ValueError, ImportError) as error:
             return None, f"**{error}**"
 
     def process_before_every_sampling(self, p: Any, *values: Any, **_: Any) -> None:
@@ -88,7 +88,7 @@ class KdistGuidance(scripts.Script):
             return
         try:
             schedule = panel_schedule(*fields)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             schedule, wrong = None, f"kdist: {error}"
         levels = (lambda: _levels(p)) if isinstance(schedule, InTerms) else None
         if hasattr(p.sd_model, "forge_objects"):
