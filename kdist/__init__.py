@@ -1,6 +1,6 @@
-"""kdist: classifier-free guidance that keeps the diversity of each class, for every k-diffusion solver.
+"""kdist: guidance schedules for every k-diffusion solver, and what guidance does to the diversity of each class.
 
-    guided = kdist.guide(model, kdist.NegativeWindow(scale=4.0, sigma_lo=0.3, sigma_hi=1.0), uncond={"class_cond": 10})
+    guided = kdist.guide(model, kdist.Interval(scale=2.0, sigma_lo=0.3, sigma_hi=2.0), uncond={"class_cond": 10})
     x = K.sampling.sample_dpmpp_2m(guided, noise, sigmas, extra_args={"class_cond": y})
 
 Scales are k-diffusion's ``cond_scale`` everywhere: 1 conditional, 0 unconditional (the papers' ``w`` is scale - 1).

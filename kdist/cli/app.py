@@ -32,7 +32,7 @@ def _root(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Classifier-free guidance that keeps the diversity of each class: predict, design, sample, measure."""
+    """Classifier-free guidance and the diversity of each class: predict, design, tune, sample, measure."""
 
 
 app.command("demo")(demo)

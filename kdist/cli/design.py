@@ -48,7 +48,7 @@ def design_command(
     separation: Annotated[float | None, typer.Option(help="smallest overshoot wanted of every class")] = None,
     out: Out = Path("schedule.json"),
 ) -> None:
-    """Design a schedule that guides early and keeps the variance of every class, or say why none does.
+    """Design a schedule that keeps the variance of every class, if classes are Gaussian; or say why none does.
 
     Example: kdist design --features real.npz --scale 4 --keep-variance 0.95 --shape window --out schedule.json
     """
