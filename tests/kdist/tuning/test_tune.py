@@ -45,8 +45,15 @@ def test_a_study_of_another_model_is_refused(toy, real, judge, tmp_path):
 
     with pytest.raises(ValueError, match="cannot resume: this study is of another model or sampler"):
         kdist.tune(other, real=real, judge=judge, calls=3000, out=tmp_path)
-    with pytest.raises(ValueError, match="other real set"):
-        kdist.tune(toy, real=(real[0] * 2, real[1]), judge=judge, calls=3000, out=tmp_path)
+    for changed, message in (
+        ({"real": (real[0] * 2, real[1])}, "other real set"),
+        ({"sigmas": [10.0, 3.0, 1.0]}, "other levels: .*0.1.* there, .*1.0\\] now"),
+        ({"features": lambda images: 3 * images.numpy()}, "other real set"),  # in other units
+        ({"seed": 4}, "other seed: 0 there, 4 now"),
+        ({"per_class": 6}, "other per_class: 5 there, 6 now"),
+    ):
+        with pytest.raises(ValueError, match=f"cannot resume: this study is of {message}"):
+            kdist.tune(toy, **{"real": real, "judge": judge, "calls": 3000, "out": tmp_path} | changed)
 
 
 def test_resume_needs_something_to_resume(toy, real, judge, tmp_path):
@@ -55,8 +62,12 @@ def test_resume_needs_something_to_resume(toy, real, judge, tmp_path):
 
 
 def test_a_budget_that_tells_nothing_says_what_it_would_need(toy, real, judge):
-    with pytest.raises(ValueError, match=r"calls=500 is too few to tell anything.*give at least \d+"):
+    with pytest.raises(ValueError, match=r"calls=500 is too few to tell anything.*give at least \d+") as raised:
         kdist.tune(toy, real=real, judge=judge, calls=500)
+    needed = int(str(raised.value).split()[-1])
+    with pytest.raises(ValueError, match="too few"):
+        kdist.tune(toy, real=real, judge=judge, calls=needed - 1)
+    assert kdist.tune(toy, real=real, judge=judge, calls=needed).certified.samples > 0
 
 
 def test_a_bound_that_nothing_reaches_says_what_was_reached(toy, real, judge):
@@ -89,10 +100,45 @@ def test_an_interrupted_run_goes_on(toy, real, judge, tmp_path):
     assert tuned.certified.samples > 0
 
 
+def test_what_breaks_in_the_middle_names_the_schedule_and_loses_nothing(toy, real, judge, tmp_path):
+    def fragile(schedule, labels, seeds):
+        images = toy(schedule, labels, seeds)
+        return images if schedule(torch.tensor(10.0)) < 2.5 else images / 0
+
+    with pytest.raises(ValueError, match=r"NaN or infinite values in 10 of 10 images under constant:scale=3\.0"):
+        kdist.tune(fragile, real=real, judge=judge, calls=3000, out=tmp_path)
+    study = optuna.load_study(study_name="kdist-tune", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3 + ["FAIL"]  # constants 1, 1.5, 2 and 3
+
+
+def test_a_run_that_is_stopped_while_it_certifies_comes_to_the_same_end(toy, real, judge, tmp_path):
+    given = {"real": real, "judge": judge, "calls": 6000, "per_class": 10, "accuracy": 0.6}
+    whole = kdist.tune(toy, **given, out=tmp_path / "whole")
+    seen = []
+
+    def stop(state):
+        seen.append(state)
+        if [past.doing for past in seen].count("certifying") == 2:  # one chunk is drawn
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kdist.tune(toy, **given, out=tmp_path / "stopped", progress=stop)
+    assert not (tmp_path / "stopped" / "certified.json").exists()
+    rest = []
+    again = kdist.tune(toy, **given, out=tmp_path / "stopped", resume=True, progress=rest.append)
+    assert "searching" not in [state.doing for state in rest]
+    assert rest[0].spent > seen[-2].spent  # the chunk is not drawn again
+    for name in ("certified.json", "front.csv", "schedule.json"):
+        assert (tmp_path / "stopped" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    assert again.certified.verdict == whole.certified.verdict
+
+
 def test_unpaired_seeds_are_detected_and_said(careless_toy, real, judge):
     tuned = kdist.tune(careless_toy, real=real, judge=judge, calls=3000)
     assert not tuned.certified.paired
     assert "other images for the same seed" in tuned.warnings[0]
+    sides = [finalist.values["distance"].error for finalist in (tuned.certified.tuned, tuned.certified.constant)]
+    assert tuned.certified.difference("distance").error == pytest.approx(np.hypot(*sides))  # as of independent samples
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A run that is killed at any moment goes on; two processes work on one study."""
+"""A run that is killed or interrupted goes on; two processes work on one study."""
 
 import json
 import signal
@@ -69,6 +69,12 @@ def test_a_killed_run_goes_on(folder):
     first.send_signal(signal.SIGKILL)
     first.wait()
     kept = {t.number: t.values for t in trials(url)}
+    interrupted = start(folder, "--resume")
+    wait_for(lambda: len(trials(url)) >= len(kept) + 3, interrupted)
+    interrupted.send_signal(signal.SIGINT)
+    said = interrupted.communicate(timeout=240)[1].decode()
+    assert interrupted.returncode == 130, said
+    assert "kdist: interrupted; what was finished is kept; the same command goes on" in said
     second = start(folder, "--resume")
     assert second.wait(240) == 0, second.stderr.read().decode()
     done = trials(url)
