@@ -166,28 +166,46 @@ def integrate(grid: Grid, dynamics: Dynamics, start_overlap: float, *, keep: boo
     switch_ell = np.where(margin > 0, grid.ell[0], np.nan)
     switch_m, switch_g = m.copy(), g.copy()
     run = Run([m], [g], [margin], np.empty(0))
-    for i, (high, low) in enumerate(itertools.pairwise(grid.ell)):
-        weight = np.broadcast_to(grid.weight[i].reshape(3, *(1,) * (len(shape) - 1), -1), (3, *shape))
-        before_m, before_g, before = m, g, margin
-        m, g = dynamics.step(m, g, high, low - high, weight)
-        margin = dynamics.margin(m, g, delta[i + 1])
-        now = np.isnan(switch_ell) & (margin > 0)
-        if now.any():
-            part, switch_m[now], switch_g[now] = replace(dynamics, alpha=dynamics.alpha[now]).takeover(
-                before_m[now], before_g[now], high, low - high, weight[:, now], (before[now], margin[now])
-            )
-            switch_ell[now] = high + part * (low - high)
+
+    def ruled(m: Array, g: Array, ell: float) -> tuple[Array, Array]:
+        """M7 where the own class has taken over."""
         own = ~np.isnan(switch_ell)
-        if sharp and own.any():
-            ahead = np.where(own, low - switch_ell, 0.0)
-            m = np.where(own, 1 + (switch_m - 1) * np.exp((1 + dynamics.noise) / 2 * ahead), m)
-            g = np.where(own, 1 + (switch_g - 1) * np.exp(dynamics.noise * ahead), g)
-            margin = dynamics.margin(m, g, delta[i + 1])
+        if not sharp or not own.any():
+            return m, g
+        ahead = np.where(own, ell - switch_ell, 0.0)
+        return (
+            np.where(own, 1 + (switch_m - 1) * np.exp((1 + dynamics.noise) / 2 * ahead), m),
+            np.where(own, 1 + (switch_g - 1) * np.exp(dynamics.noise * ahead), g),
+        )
+
+    for i, (high, low) in enumerate(itertools.pairwise(grid.ell)):
+        # a path whose own class rules needs no steps: M7 tells where it is
+        live = np.isnan(switch_ell) if sharp else np.ones(shape, bool)
+        if not keep and not live.any():
+            break
+        weight = np.broadcast_to(grid.weight[i].reshape(3, *(1,) * (len(shape) - 1), -1), (3, *shape))[:, live]
+        moved = replace(dynamics, alpha=dynamics.alpha[live])
+        before_m, before_g, before = m[live], g[live], margin[live]
+        m, g, margin = m.copy(), g.copy(), margin.copy()
+        m[live], g[live] = after_m, after_g = moved.step(before_m, before_g, high, low - high, weight)
+        margin[live] = after = moved.margin(after_m, after_g, delta[i + 1])
+        crossed = np.isnan(switch_ell[live]) & (after > 0)
+        if crossed.any():
+            now = live.copy()
+            now[live] = crossed
+            part, switch_m[now], switch_g[now] = replace(moved, alpha=moved.alpha[crossed]).takeover(
+                before_m[crossed], before_g[crossed], high, low - high, weight[:, crossed],
+                (before[crossed], after[crossed]),
+            )  # fmt: skip
+            switch_ell[now] = high + part * (low - high)
         if keep:
+            m, g = ruled(m, g, low)
+            margin = dynamics.margin(m, g, delta[i + 1]) if sharp else margin
             run.overlaps.append(m)
             run.ratios.append(g)
             run.margins.append(margin)
     if not keep:
+        m, g = ruled(m, g, grid.ell[-1])
         run.overlaps, run.ratios, run.margins = [m], [g], [margin]
     run.switch = sigma_of(switch_ell, grid.within_var)
     return run
