@@ -226,6 +226,16 @@ FIGURES: dict[str, Figure] = {
             },
             "calls_per_sample": 28,
             "curse": {"repeats": 20, "steps": 10, "samples": 100, "accuracy": 0.99},
+            "reach": {"samples": 300, "look": 30, "truth": {"digits": 60, "fashion": 40, "glyphs": 60}, "repeats": {}},
+            "warm_starts": {
+                "subject": "digits",
+                "steps": 10,
+                "samples": 150,
+                "accuracy": 0.99,
+                "calls_per_sample": 14,
+                "seeds": 0,
+                "truth": 60,
+            },
         },
         quick={
             "subjects": {
@@ -238,6 +248,16 @@ FIGURES: dict[str, Figure] = {
             },
             "calls_per_sample": 7,
             "curse": {"repeats": 0, "steps": 4, "samples": 60, "accuracy": 0.5},
+            "reach": {"samples": 100, "look": 2, "truth": {"digits": 2}, "repeats": {"digits": 1}},
+            "warm_starts": {
+                "subject": "digits",
+                "steps": 4,
+                "samples": 200,
+                "accuracy": 0.5,
+                "calls_per_sample": 6,
+                "seeds": 0,
+                "truth": 2,
+            },
             "steps": 4,
         },
     ),
