@@ -87,8 +87,8 @@ HEAD = """# Gallery
 Ten schedules of the same peak, 2. Each picture has the curve on the left, read in the direction of sampling. On the
 right are digits drawn under it, from the same noise in every picture.
 
-- *Distance* is the [energy distance](glossary.md#energy-distance) to the real digits, 0 where the laws agree (in
-  brackets its 95 % interval).
+- *Distance* is the [energy distance](glossary.md#energy-distance) to the real digits: 0 where the distributions agree
+  (in brackets its 95 % interval).
 - [*Variance kept*](glossary.md#variance-kept) is 1 where a class is as varied as the real one.
 - *Accuracy* is that of the shipped classifier. A [*call*](glossary.md#call) is one evaluation of the network.
 
