@@ -69,7 +69,7 @@ def test_images_are_resized_on_demand(run, tmp_path, real_digits):
     result = run("compare", "real", "fake", "-e", "pixels", "--size", 4, "--quick", "--out", "out")
     assert result.exit_code == 0, result.output
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [entry["dimension"] for entry in (results["real"], *results["sets"])] == [48, 48]  # 4 x 4 pixels, three colours
+    assert [entry["dimension"] for entry in (results["real"], *results["sets"])] == [48, 48]  # 4 x 4 x 3
 
 
 def test_measure_folder_against_npz(run, tmp_path, real_digits):
