@@ -22,7 +22,7 @@ from scipy import linalg
 
 __all__ = ["Frechet", "frechet_distance", "frechet_from_moments"]
 
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 8192
 
 
 class Frechet(NamedTuple):
@@ -77,13 +77,13 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> Frechet:
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance in float64, without a float64 copy of all features.
 
-    Products of float32 features are made in float32, 4096 rows at a time, and added up in float64: the distance is
+    Products of float32 features are made in float32, 8192 rows at a time, and added up in float64: the distance is
     then good to about 1e-6 of itself, singular covariances included (twice as fast, as all of measure's time is here).
     """
     single = features.dtype == np.float32
     syrk = linalg.blas.ssyrk if single else linalg.blas.dsyrk  # upper half, half the work
     mean = features.mean(axis=0, dtype=np.float64)
-    scatter = np.zeros((len(mean), len(mean)))
+    scatter = np.zeros((len(mean), len(mean)), order="F")  # as BLAS answers
     for start in range(0, len(features), _ROWS_AT_ONCE):
         centred = features[start : start + _ROWS_AT_ONCE] - (mean.astype(np.float32) if single else mean)
         scatter += syrk(1.0, centred.T)
@@ -108,9 +108,11 @@ def frechet_from_moments(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray,
     """
     try:
         root = linalg.cholesky(cov1, lower=True)
+        product, _ = linalg.lapack.dsygst(cov2, root, itype=2, lower=1)  # R^T S2 R, its lower half
     except linalg.LinAlgError:  # singular: more dimensions than samples
         values, vectors = linalg.eigh(cov1)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
-    cross = np.sqrt(np.maximum(linalg.eigvalsh(root.T @ cov2 @ root), 0.0)).sum()
+        product = root.T @ cov2 @ root
+    cross = np.sqrt(np.maximum(linalg.eigvalsh(product), 0.0)).sum()
     difference = np.asarray(mean1) - np.asarray(mean2)
     return Frechet(float(difference @ difference), float(np.trace(cov1) + np.trace(cov2) - 2 * cross))

@@ -106,8 +106,9 @@ def split_means(grams: np.ndarray, members: np.ndarray, *, anchor: Anchor | None
 def _pairs_within(grams: np.ndarray, members: np.ndarray) -> np.ndarray:
     """(K, B) sums of the products of different samples of a group."""
     totals = np.zeros((len(members), len(grams)))
-    for i, column in enumerate(members.T):
-        splits = np.flatnonzero(column)  # those that have sample i in the group
+    samples, having = np.nonzero(members.T)  # in each sample's turn, the splits that have it in the group
+    ends = np.bincount(samples, minlength=members.shape[1]).cumsum()
+    for i, splits in enumerate(np.split(having, ends[:-1])):
         totals[splits] += members[splits, i + 1 :] @ grams[:, i, i + 1 :].T
     return 2 * totals.T
 
@@ -127,7 +128,8 @@ def _with_anchor(means: SplitMeans, grams: np.ndarray, members: np.ndarray, anch
     step = max(1, _CHUNK // members.shape[1])
     for k, start in itertools.product(range(len(grams)), range(0, len(members), step)):
         some = slice(start, start + step)
-        components = members[some] @ (-keep * grams[k])
+        components = members[some] @ grams[k]
+        components *= -keep
         components += keep * sums[k] + weight * to_anchor[k]
         squares = np.square(components, out=components)
         second_a[k, some], second[k, some] = np.einsum("bn,bn->b", squares, members[some]), squares.sum(axis=1)

@@ -15,7 +15,7 @@ from scipy import special, stats
 
 from .estimate import NAN, Estimate, exp
 
-__all__ = ["between_scatter", "class_probabilities", "nearest_neighbour_accuracy", "proportion", "scatter_ratio"]
+__all__ = ["between_scatter", "class_probabilities", "neighbour_accuracies", "proportion", "scatter_ratio"]
 
 _DISTANCES_AT_ONCE = 1 << 24  # 64 MB in float32
 
@@ -101,9 +101,8 @@ def class_probabilities(
     return predictions.argmax(axis=1) == own, predictions[np.arange(len(own)), own].astype(np.float64)
 
 
-def nearest_neighbour_accuracy(
-    queries: np.ndarray,
-    query_rows: Sequence[np.ndarray],
+def neighbour_accuracies(
+    sets: Sequence[tuple[np.ndarray, Sequence[np.ndarray]]],
     real: np.ndarray,
     real_rows: Sequence[np.ndarray],
     *,
@@ -111,41 +110,46 @@ def nearest_neighbour_accuracy(
     most: int,
     confidence: float,
     generator: np.random.Generator,
-) -> Estimate:
-    """Share of queries whose k nearest real samples are mostly of their own class (ties: the nearer class).
+) -> list[Estimate]:
+    """Share of each set's samples whose k nearest real ones are mostly of their own class (ties: the nearer class).
 
-    Each class gives the same number of queries, about ``most`` in all. A query that is itself a row of ``real``
-    (pass the same array twice) does not count as its own neighbour.
+    Each class gives the same number of samples, about ``most`` in all. A sample that is itself a row of ``real``
+    (pass the same array twice) does not count as its own neighbour. One pass over the real samples serves all sets.
 
     Args:
-        queries: (M, d).
-        query_rows: the rows of ``queries`` of each class.
+        sets: (M, d) features of each set, and their rows of each class.
         real: (N, d) reference samples.
         real_rows: the rows of ``real`` of each class.
         neighbours: k.
-        most: queries in all, bounding the cost.
+        most: samples of a set in all, bounding the cost.
         confidence: the confidence of Wilson's interval.
-        generator: chooses the queries.
+        generator: chooses the samples.
     """
-    each = max(1, most // len(query_rows))
-    chosen = [generator.permutation(rows)[:each] for rows in query_rows]
-    index = np.concatenate(chosen)
-    own = torch.from_numpy(np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen]))
+    each, places = max(1, most // len(real_rows)), torch.arange(len(real_rows))
     classes = torch.empty(len(real), dtype=torch.int64)
     for k, rows in enumerate(real_rows):
         classes[torch.from_numpy(rows)] = k
-    k = min(neighbours, len(real) - (queries is real))
-    nearest = classes[_nearest(queries[index], real, k, index if queries is real else None)]
+    samples, themselves, own = [], [], []
+    for features, by_class in sets:
+        chosen = [generator.permutation(rows)[:each] for rows in by_class]
+        index = np.concatenate(chosen)
+        samples.append(features[index])
+        themselves.append(index if features is real else np.full(len(index), -1))
+        own.append(places.repeat_interleave(torch.tensor([len(rows) for rows in chosen])))
+    k = min(neighbours, len(real) - any(features is real for features, _ in sets))
+    found = classes[_nearest(np.concatenate(samples), real, k, np.concatenate(themselves))]
     # votes; the earlier neighbour weighs slightly more, which only decides ties
     weights = 1 - torch.arange(k, dtype=torch.float64) / (2 * k**2)
-    votes = torch.zeros(len(index), len(chosen), dtype=torch.float64)
-    votes.scatter_add_(1, nearest, weights.expand(len(nearest), k))
-    hits = int((votes.argmax(dim=1) == own).sum())
-    return proportion(hits, len(index), confidence=confidence)
+    shares = []
+    for labels, nearest in zip(own, found.split([len(labels) for labels in own]), strict=True):
+        votes = torch.zeros(len(labels), len(real_rows), dtype=torch.float64)
+        votes.scatter_add_(1, nearest, weights.expand(len(nearest), k))
+        shares.append(proportion(int((votes.argmax(dim=1) == labels).sum()), len(labels), confidence=confidence))
+    return shares
 
 
-def _nearest(queries: np.ndarray, real: np.ndarray, k: int, themselves: np.ndarray | None) -> torch.Tensor:
-    """(n, k) rows of ``real`` nearest to each query, the nearest first; never the row that a query itself is.
+def _nearest(queries: np.ndarray, real: np.ndarray, k: int, themselves: np.ndarray) -> torch.Tensor:
+    """(n, k) rows of ``real`` nearest to each query, the nearest first; never the row that a query itself is (or -1).
 
     In float32 about a common centre: ranks of neighbours need no more.
     """
@@ -156,9 +160,8 @@ def _nearest(queries: np.ndarray, real: np.ndarray, k: int, themselves: np.ndarr
     for start in range(0, len(real), step):
         block = torch.from_numpy(real[start : start + step] - centre).float()
         distances = torch.addmm(block.square().sum(dim=1), points, block.T, alpha=-2)  # but for the query's length
-        if themselves is not None:
-            here = np.flatnonzero((themselves >= start) & (themselves < start + len(block)))
-            distances[torch.from_numpy(here), torch.from_numpy(themselves[here] - start)] = torch.inf
+        here = np.flatnonzero((themselves >= start) & (themselves < start + len(block)))
+        distances[torch.from_numpy(here), torch.from_numpy(themselves[here] - start)] = torch.inf
         near, places = distances.topk(min(k, len(block)), dim=1, largest=False)
         lengths, found = torch.cat([lengths, near], dim=1), torch.cat([found, start + places], dim=1)
         lengths, order = lengths.topk(min(k, lengths.shape[1]), dim=1, largest=False)

@@ -130,22 +130,39 @@ def main(
     repeats: Annotated[int, typer.Option(min=20, help="Simulated classes per line.")] = 2000,
     permutations: Annotated[int, typer.Option(min=19, help="Of each null.")] = 199,
     seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
+    laws: Annotated[list[str], typer.Option("--law", help="Only these laws.")] = list(LAWS),  # noqa: B006
+    alone: Annotated[bool, typer.Option(help="The table of sets against real samples.")] = True,
+    paired: Annotated[bool, typer.Option(help="The table of sets of the same seeds.")] = True,
 ) -> None:
     """Print the tables."""
+    if unknown := sorted(set(laws) - set(LAWS)):
+        raise typer.BadParameter(f"--law must be one of {', '.join(LAWS)}; got {', '.join(unknown)}")
+    console = Console(width=140)
+    if alone:
+        _print_alone(console, laws, repeats, permutations, seed)
+    if paired:
+        _print_paired(console, laws, repeats // 4, permutations, seed)
+
+
+def _print_alone(console: Console, laws: list[str], repeats: int, permutations: int, seed: int) -> None:
     headings = "law real fake trace oversh. shift pooled | trace energy oversh. | trace energy oversh. | warned"
     table = Table(*headings.replace("| ", "").split(), title=f"{repeats} simulated classes per line, seed {seed}")
-    for law, (n_real, n_fake) in track([(law, sizes) for law in LAWS for sizes in SIZES], transient=True):
+    for law, (n_real, n_fake) in track([(law, sizes) for law in laws for sizes in SIZES], transient=True):
         numbers = one_line(law, n_real, n_fake, repeats, permutations, seed)
         table.add_row(law, str(n_real), str(n_fake), *(f"{value:.3f}" for value in numbers))
-    heads = ("law", "pairs", "variance", "distance", "pairwise", "alarms")
-    pairs = Table(*heads, title=f"{repeats // 4} paired sets per line")
-    for law, n in track([(law, n) for law in LAWS for n in (20, 50)], transient=True):
-        ratio = paired_coverage(law, n, repeats // 4, seed)
-        numbers = [ratio, *reference_coverage(law, n, repeats // 4, permutations, seed)]
-        pairs.add_row(law, str(n), *(f"{value:.3f}" for value in numbers))
-    console = Console(width=140)
     console.print(table)
     console.print("columns: coverage of intervals (4), of floors (3), false alarms at 5 % (3), heavy tails said")
+
+
+def _print_paired(console: Console, laws: list[str], repeats: int, permutations: int, seed: int) -> None:
+    heads = ("law", "pairs", "variance", "distance", "pairwise", "alarms")
+    pairs = Table(*heads, title=f"{repeats} paired sets per line")
+    for law, n in track([(law, n) for law in laws for n in (20, 50)], transient=True):
+        numbers = [
+            paired_coverage(law, n, repeats, seed),
+            *reference_coverage(law, n, repeats, permutations, seed),
+        ]
+        pairs.add_row(law, str(n), *(f"{value:.3f}" for value in numbers))
     console.print(pairs)
     console.print("columns: coverage of the intervals of three numbers against a reference set, its false alarms")
 

@@ -14,7 +14,7 @@ from kdist.evals.statistics.estimate import Estimates, variance_degrees
 from kdist.evals.statistics.gram import split_means, squared_distances
 from kdist.evals.statistics.moments import shift_findings
 from kdist.evals.statistics.resampling import Finding, Null, Resampling, joined, quantiles, random_splits
-from kdist.evals.statistics.separability import nearest_neighbour_accuracy, scatter_ratio
+from kdist.evals.statistics.separability import neighbour_accuracies, scatter_ratio
 from kdist.evals.statistics.spread import held_out_squares, ratio_findings, trace_ratio_finding
 from kdist.evals.statistics.subspace import log_det_bias, subspace_findings
 
@@ -332,8 +332,8 @@ def test_the_nearer_neighbour_decides_a_tie() -> None:
     real = np.array([[0.0], [10.0], [1.0], [11.0]])
     rows = [np.array([0, 1]), np.array([2, 3])]
     queries = np.array([[0.1], [10.1], [0.9], [10.9]])
-    found = nearest_neighbour_accuracy(
-        queries, [np.array([0, 1]), np.array([2, 3])], real, rows,
+    (found,) = neighbour_accuracies(
+        [(queries, [np.array([0, 1]), np.array([2, 3])])], real, rows,
         neighbours=2, most=4, confidence=0.95, generator=np.random.default_rng(0),
     )  # fmt: skip
     assert found == 1.0  # 0.5 if the class of the lower number won
