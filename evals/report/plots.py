@@ -46,7 +46,7 @@ def class_forest(reports: Mapping[str, DistortionReport], columns: Sequence[Colu
     import matplotlib.pyplot as plt
 
     rows = max(len(column.entries) for column in columns)
-    step = 0.13 * len(reports) + 0.14
+    step = max(0.13 * len(reports) + 0.14, 0.3)  # a name takes two lines
     figure, axes = plt.subplots(
         1, len(columns), figsize=(4.6 * len(columns) + 0.8, rows * step + 1.5), squeeze=False, layout="constrained"
     )
@@ -66,7 +66,7 @@ def class_forest(reports: Mapping[str, DistortionReport], columns: Sequence[Colu
         ax.set_xlim(_limits(ax.get_xlim(), shown))
         if column.statistic.ideal is not None:
             ax.axvline(column.statistic.ideal, color="0.5", linewidth=0.8, zorder=1)
-        ax.set_yticks(range(len(column.entries)), [_short(entry.name) for entry in column.entries], fontsize=8)
+        ax.set_yticks(range(len(column.entries)), [_two_lines(entry.name) for entry in column.entries], fontsize=8)
         ax.set_ylim(rows - 0.5, -0.5)
         ax.set_title(column.title, fontsize=9)
         ax.set_xlabel(column.statistic.title)
@@ -202,5 +202,11 @@ def _legend(figure: Figure, ax: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper left", frameon=False, fontsize=8.5, ncols=columns)
 
 
-def _short(name: str, most: int = 24) -> str:
+def _two_lines(name: str, width: int = 26) -> str:
+    """Long names often begin alike: what tells them apart is further on."""
+    rest = _short(name[width:], width)
+    return f"{name[:width]}\n{rest}" if rest else name
+
+
+def _short(name: str, most: int) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"

@@ -49,7 +49,8 @@ def mean_finding(found: Sequence[Finding], confidence: float) -> Estimate:
     """Mean over classes whose errors are independent, each class counting the same, with floor and p-value.
 
     The interval is for the mean over *these* classes: only the sampling of images is random. Undefined classes (nan)
-    are left out. The degrees of freedom are Welch's and Satterthwaite's; biases are taken off.
+    are left out. The degrees of freedom are Welch's and Satterthwaite's; biases are taken off. A class of few samples
+    without an outlier is divided by too small a variance and does not show it: see ``unit_spread`` of :class:`Finding`.
     """
     scale = found[0].scale
     values = np.concatenate([entry.estimate.value for entry in found])
@@ -61,11 +62,22 @@ def mean_finding(found: Sequence[Finding], confidence: float) -> Estimate:
     if not defined.any():
         return Estimate(NAN)
     if defined.sum() > 1:
+        missing = _missing_spread(found, defined)
+        errors, biases = np.sqrt(errors**2 + values**2 * missing), biases + values * missing
         values = values - np.where(np.isfinite(biases), biases, 0.0)
     mean = _mean(values[defined], errors[defined], degrees[defined], confidence, log=scale == "ratio")
     null = pool([entry.null for entry in found])
     floor = _mean_floor([entry for entry in found if entry.floor is not None], confidence)
     return show(mean, null, scale, confidence, floor)[0]
+
+
+def _missing_spread(found: Sequence[Finding], defined: np.ndarray) -> np.ndarray:
+    """By how much each class's unit is less well known, as a squared relative error, than its own samples show."""
+    if found[0].unit_spread is None:
+        return np.zeros(len(defined))
+    spread = np.concatenate([entry.unit_spread for entry in found if entry.unit_spread is not None])
+    samples = np.concatenate([np.full(entry.error.shape, entry.unit_samples) for entry in found])
+    return np.maximum(spread[defined].mean() - spread, 0.0) / samples
 
 
 def _mean_floor(found: Sequence[Finding], confidence: float) -> Estimates | None:

@@ -27,6 +27,7 @@ def discrepancy(
     *,
     unit: np.ndarray | None = None,
     unit_effect: np.ndarray | None = None,
+    units_alike: bool = False,
     studentised: bool = False,
     scale: Scale = "plain",
 ) -> Finding:
@@ -38,6 +39,7 @@ def discrepancy(
         splits: every split of the samples, :class:`Splits`.
         unit: (K,) what the value is divided by; nan leaves it undefined. Default 1.
         unit_effect: (K, n_real) influence of each real sample on ``unit``, where that was estimated.
+        units_alike: averages may judge from all classes how well each one's ``unit`` is known.
         studentised: permute D^2 over the noise of the means, so that unequal variances are not taken for a shift.
         scale: the scale on which classes are averaged, as :class:`Finding` has it.
     """
@@ -47,7 +49,7 @@ def discrepancy(
     value = squared / unit
     projected = 2 * (grams[:, :, :n_fake].mean(axis=2) - grams[:, :, n_fake:].mean(axis=2))
     of_real, none = -projected[:, n_fake:], np.zeros(len(grams))
-    bias, of_unit, unit_degrees = none, none, none + 1
+    bias, of_unit, unit_degrees, unit_spread = none, none, none + 1, None
     if unit_effect is not None:
         unit_variance = variance_of_mean(unit_effect)
         of_unit, unit_degrees = value**2 * unit_variance, variance_degrees(unit_effect, axis=1)
@@ -55,6 +57,7 @@ def discrepancy(
         shared = (of_real * centred).sum(axis=1) / ((n_real - 1) * n_real)
         bias = (value * unit_variance - shared) / unit**2
         of_real = of_real - value[:, None] * unit_effect
+        unit_spread = unit_variance * n_real / unit**2 if units_alike else None
     variance = variance_of_mean(projected[:, :n_fake]) + variance_of_mean(of_real) + 2 * draws.noise_squares
     error = np.sqrt(variance) / unit
     rest = np.maximum(variance - of_unit, 0.0)
@@ -72,7 +75,7 @@ def discrepancy(
     half = (high - low) / 2
     # the error of a square grows with it: the upper end is that of the root where it is clear
     upper = value + half + half**2 / (4 * np.maximum(np.maximum(value, half), 1e-300))
-    return Finding(Estimates(value, low, upper), error, null, degrees, bias, scale=scale)
+    return Finding(Estimates(value, low, upper), error, null, degrees, bias, unit_spread, n_real, scale=scale)
 
 
 def _noise(means: SplitMeans, splits: Splits) -> np.ndarray:

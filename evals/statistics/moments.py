@@ -80,9 +80,12 @@ def shift_findings(
         "displacement": (direction.squared, direction.effect),
     }
     found = {
-        name: discrepancy(grams, draws, splits, unit=unit, unit_effect=effect, studentised=True, scale="square")
+        name: discrepancy(
+            grams, draws, splits, unit=unit, unit_effect=effect, units_alike=name == "mean_shift", studentised=True,
+            scale="square",
+        )
         for name, (unit, effect) in units.items()
-    }
+    }  # fmt: skip
     return found | _overshoot(draws, splits, direction)
 
 

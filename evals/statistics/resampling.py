@@ -173,6 +173,8 @@ class Finding:
         degrees: the degrees of freedom of ``error``.
         bias: how much the value is too large on average; taken off in averages, where errors shrink and biases
             do not.
+        unit_spread: (K,) squared relative spread, per sample, of what the value is divided by, where classes are alike
+            in it: in averages none is taken to be less than all of them show. ``unit_samples``: how many it is from.
         floor: real against real, where no draws in ``null`` say it.
         scale: "plain"; "ratio": errors and floor are those of the logarithm; "square": shown as its root;
             "logarithm": shown as its exponential.
@@ -183,6 +185,8 @@ class Finding:
     null: Null | None = None
     degrees: np.ndarray | float = math.inf
     bias: np.ndarray | float = 0.0
+    unit_spread: np.ndarray | None = None
+    unit_samples: int = 1
     floor: Estimates | None = None
     scale: Scale = "plain"
 

@@ -4,11 +4,14 @@ The samples have a decaying spectrum (variance 1/j along direction j); "heavy" o
 of freedom, whose squared lengths have no third moment.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from kdist.evals import Estimate, measure
+from kdist.evals.statistics.averages import mean_finding
 from kdist.evals.statistics.moments import shift_findings
 from kdist.evals.statistics.resampling import Resampling, Splits
 from kdist.evals.statistics.spread import trace_ratio_finding
@@ -90,6 +93,25 @@ def test_overshoot_and_shift_intervals_cover() -> None:
         over, moved = found["overshoot"], found["mean_shift"]
         hits += over.lo < 0.3 < over.hi, moved.lo < shift < moved.hi
     assert (hits >= 0.92 * 500).all()
+
+
+def test_the_mean_shift_of_heavy_tailed_classes_is_covered_on_average() -> None:
+    """Mean over 20 classes of 20 real samples: at least 92 % of 400 intervals (standard error 1.1 %), 1 % more of them
+    than if each class were judged by its own samples alone."""
+    rng = np.random.default_rng(8)
+    splits, offset = Resampling(0.95, 0, [rng] * 20).of(100, 20), -0.3 * ORIGIN
+    shift = 0.9 / np.sqrt((SPREAD**2).sum())
+    hits = np.zeros(2)
+    for _ in range(400):
+        sets = [draw(rng, "heavy", 20 * n).reshape(20, n, D) for n in (100, 20)]
+        z = np.concatenate([sets[0] + offset, sets[1]], axis=1) - ORIGIN
+        found = shift_findings(z @ z.transpose(0, 2, 1), splits)["mean_shift"]
+        alone = dataclasses.replace(found, unit_spread=None)
+        for j, finding in enumerate((found, alone)):
+            mean = mean_finding([finding], 0.95)
+            hits[j] += mean.lo < shift < mean.hi
+    assert hits[0] >= 0.92 * 400
+    assert hits[0] >= hits[1] + 4
 
 
 def test_floor_is_where_real_against_real_falls() -> None:
