@@ -94,6 +94,12 @@ class Subject:
         return found
 
     @cached_property
+    def recognised(self) -> torch.Tensor:
+        """What the classifier takes the real images for."""
+        with torch.no_grad():
+            return self.classifier(self.real[0]).argmax(1)
+
+    @cached_property
     def features(self) -> Callable[[torch.Tensor], Any]:
         return pixels(self.real[0])
 
@@ -125,9 +131,9 @@ def outcome(subject: Subject, setting: Setting, *, seeds: Sequence[int], per_cla
     images, labels = torch.cat([part[0] for part in made]), torch.cat([part[1] for part in made])
     real, real_labels = subject.real
     with torch.no_grad():
-        judged = [subject.classifier(x).argmax(1) for x in (real, images)]
+        judged = subject.classifier(images).argmax(1)
     options: dict[str, Any] = {"resamples": 0, "subspace": 10, "fid": False, "splits": 0, "neighbour_queries": 0}
-    options |= {"real_predictions": judged[0], "fake_predictions": judged[1]}
+    options |= {"real_predictions": subject.recognised, "fake_predictions": judged}
     report = measure(subject.features(real), subject.features(images), real_labels, labels, **options)
     values = {name: getattr(report.pooled, name) for name in (*LAW, "accuracy")}
     found: dict[str, Any] = {name: [float(value), *value.interval] for name, value in values.items()}
