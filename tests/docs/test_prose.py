@@ -1,5 +1,6 @@
 """Lines of prose are at most 120 characters long; wrapping leaves everything else as it is."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,15 @@ ROOT = Path(__file__).parents[2]
 FILES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 PAGES = sorted({path.relative_to(ROOT).as_posix() for path in FILES} - {"CHANGELOG.md"})
 LONG = "word " * 30
+WORDS = {  # of the glossary, by their anchors
+    "sigma": "sigma",
+    "scale": "scales?",
+    "variance-kept": "trace ratios?|variance kept",
+    "overshoot": "overshoots?",
+    "displacement": "displacement",
+    "takeover": "takeover|takes over",
+    "energy-distance": "energy distances?",
+}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -49,3 +59,13 @@ def test_no_line_begins_with_a_marker_and_code_stays_together():
     text = filled(f"{'wor ' * 29} - 1. `a  b c` {LONG}").splitlines()
     assert not text[1].startswith(("-", "1."))
     assert "`a b c`" in "\n".join(text)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md"), key=str), ids=lambda page: page.name)
+def test_words_are_linked_to_the_glossary(page):
+    """A reader who meets a word of the field finds what it means: once per page, or by a link to the whole glossary."""
+    text = page.read_text()
+    prose = re.sub(r"```.*?```|\$\$.*?\$\$|`[^`]*`|^[#|][^\n]*|^ {4}[^\n]*", "", text, flags=re.DOTALL | re.MULTILINE)
+    used = [word for word, spelled in WORDS.items() if re.search(rf"\b(?:{spelled})\b", prose)]
+    linked = "glossary.md)" in text or page.name == "glossary.md"
+    assert linked or [word for word in used if f"glossary.md#{word})" not in text] == []
