@@ -225,6 +225,12 @@ def _paired(
                 f"{entry.name}: all samples of {len(equal)} prompts are the same; ratios with them are 0 or not "
                 f"defined, and left out of means over prompts: {few(equal)}"
             )
+    for entry in chosen:
+        if copies := int((entry.features.x == alone.features.x).all(axis=1).sum()):
+            warnings.append(
+                f"{entry.name}: {copies} of {len(entry.features)} samples equal their partner in the reference; "
+                "are these two different sets?"
+            )
     for entry, own in zip((reference, *sets), (alone, *chosen), strict=True):
         if lost := len(entry.features) - len(own.features):
             warnings.append(f"{entry.name}: {lost} of {len(entry.features)} samples have no partner in every set")

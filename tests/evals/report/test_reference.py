@@ -169,6 +169,7 @@ def test_the_reference_against_itself(folders, tmp_path):
         assert own["pooled"][name]["value"] == pytest.approx(1, abs=1e-12)
     assert own["pooled"]["distance"] == {**own["pooled"]["distance"], "value": 0, "p_value": 1}
     assert "not to be told from the reference set" in words(result)
+    assert "16 of 16 samples equal their partner" in words(result)  # two prompts of eight
 
 
 def test_prompts_for_numbered_folders(folders, clip, tmp_path):
@@ -189,6 +190,7 @@ def test_prompts_for_numbered_folders(folders, clip, tmp_path):
     [
         ({"seeds": range(100, 108)}, "have no seed of a prompt in common"),
         ({"seeds": range(6, 12)}, "no prompt has 3 seeds that all sets have"),
+        ({"seeds": [3]}, "no prompt has 3 seeds that all sets have"),
         ({"prompts": ("a blue bird",)}, "have no class in common"),
     ],
 )
