@@ -7,6 +7,8 @@ exist``. Neither k-diffusion's samplers nor its models use those operators, so d
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import warnings
 from types import ModuleType
@@ -57,6 +59,10 @@ def repair_torchvision() -> bool:
 def import_k_diffusion(*, repair: bool = True) -> ModuleType:
     """Import k-diffusion, first mending torchvision (:func:`repair_torchvision`) unless ``repair`` is False.
 
+    k-diffusion compiles small functions of its transformers at their first use. Where there is no C++ compiler, that
+    is switched off (``K_DIFFUSION_USE_COMPILE=0``, unless the variable is set): it would fall back after a page of
+    warnings.
+
     Raises:
         ImportError: k-diffusion, or something it needs, is missing; the message says which extra brings it.
 
@@ -69,6 +75,9 @@ def import_k_diffusion(*, repair: bool = True) -> ModuleType:
     try:
         if repair:
             repair_torchvision()
+        compilers = (os.environ.get("CXX", "g++"), "clang++", "cl")
+        if not any(map(shutil.which, compilers)) and not torch.cuda.is_available():
+            os.environ.setdefault("K_DIFFUSION_USE_COMPILE", "0")
         with warnings.catch_warnings():  # clip-anytorch still imports pkg_resources; its warning is not the user's
             warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
             import k_diffusion

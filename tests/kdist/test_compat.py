@@ -1,5 +1,6 @@
 """k-diffusion imports with the pins of our extra, beside any torch build; importing kdist stays light."""
 
+import os
 import subprocess
 import sys
 
@@ -18,6 +19,20 @@ def test_k_diffusion_imports_in_a_fresh_process():
         "from kdist.compat import import_k_diffusion; print(import_k_diffusion().sampling.sample_heun.__name__)"
     )
     assert done.stdout.strip() == "sample_heun", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("found", "given", "expected"), [(None, None, "0"), (None, "1", "1"), ("/usr/bin/x", None, None)]
+)
+def test_nothing_is_compiled_without_a_compiler(monkeypatch, found, given, expected):
+    """But what the user says counts."""
+    monkeypatch.setattr("shutil.which", lambda _: found)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("K_DIFFUSION_USE_COMPILE", raising=False)
+    if given is not None:
+        monkeypatch.setenv("K_DIFFUSION_USE_COMPILE", given)
+    compat.import_k_diffusion()
+    assert os.environ.get("K_DIFFUSION_USE_COMPILE") == expected
 
 
 def test_importing_kdist_brings_torch_only():
