@@ -223,10 +223,21 @@ FIGURES: dict[str, Figure] = {
                     "truth": 40,
                     "repeats": {"tune": 1, "random": 1, "tpe": 1, "hand": 1},
                 },
+                "glyphs": {
+                    "accuracy": 0.96,
+                    "samples": 150,
+                    "truth": 60,
+                    "repeats": {"tune": 1, "random": 1, "hand": 1},
+                },
             },
             "calls_per_sample": 28,
             "curse": {"repeats": 20, "steps": 10, "samples": 100, "accuracy": 0.99},
-            "reach": {"samples": 300, "look": 30, "truth": {"digits": 60, "fashion": 40, "glyphs": 60}, "repeats": {}},
+            "reach": {
+                "look": 30,
+                "networks": {
+                    "glyphs": {"samples": 300, "truth": 60, "repeats": 1},
+                },
+            },
             "warm_starts": {
                 "subject": "digits",
                 "steps": 10,
@@ -248,7 +259,7 @@ FIGURES: dict[str, Figure] = {
             },
             "calls_per_sample": 7,
             "curse": {"repeats": 0, "steps": 4, "samples": 60, "accuracy": 0.5},
-            "reach": {"samples": 100, "look": 2, "truth": {"digits": 2}, "repeats": {"digits": 1}},
+            "reach": {"look": 2, "networks": {"digits": {"samples": 100, "truth": 2, "repeats": 1}}},
             "warm_starts": {
                 "subject": "digits",
                 "steps": 4,

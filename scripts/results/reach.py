@@ -17,40 +17,37 @@ from scripts.results.searches import network, problem, true
 from scripts.results.store import Store
 from scripts.style import markdown, number
 
-__all__ = ["PART", "compute", "reached", "search", "table"]
+__all__ = ["PART", "compute", "of_methods", "reached", "search", "table"]
 
 SCALE = 2.0
 PART, CALLS = 0.2, 0.7  # of the constant's distance, and of its calls, that are wanted at most
 LOOK = 10_000  # number of the block of seeds on which the constant is looked at, that no search comes to
 
 
-def compute(
-    store: Store, *, steps: int, samples: int, look: int, truth: Mapping[str, int], repeats: Mapping[str, int]
-) -> list[dict[str, Any]]:
+def compute(store: Store, *, steps: int, look: int, networks: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
     """One row for each network and repeat.
 
     Args:
-        samples: of each class at full guidance, that the whole budget is worth.
-        look: samples of each class by which the constant's accuracy becomes the bound, out of that budget.
-        truth: fresh samples of each class, by network.
-        repeats: searches, by network.
+        look: samples of each class by which the constant's accuracy becomes the bound, out of the budget.
+        networks: for each ``samples`` of each class at full guidance, that the whole budget is worth, ``truth``, fresh
+            samples of each class, and ``repeats``.
     """
     rows = []
-    for name, count in repeats.items():
+    for name, given in networks.items():
         get = partial(network, name, steps)
-        fresh = {"subject": name, "steps": steps, "truth": truth[name]}
+        fresh = {"subject": name, "steps": steps, "truth": given["truth"]}
 
         def truly(schedule: str, get: Any = get, fresh: Any = fresh) -> Any:
             return store.get({**fresh, "schedule": schedule}, partial(true, get, schedule, fresh["truth"]))
 
-        for repeat in range(count):
-            key = {"at the accuracy of": SCALE, "subject": name, "steps": steps, "samples": samples, "look": look}
-            found = store.get(
-                {**key, "repeat": repeat}, partial(search, get, repeat, steps=steps, samples=samples, look=look)
-            )
+        settings = {"steps": steps, "samples": given["samples"], "look": look}
+        for repeat in range(given["repeats"]):
+            key = {"at the accuracy of": SCALE, "subject": name, **settings, "repeat": repeat}
+            found = store.get(key, partial(search, get, repeat, **settings))
             constant = truly(str(kdist.Constant(SCALE)))
             seen = truly(found["schedule"]) if "schedule" in found else None
-            rows.append({"subject": name, "repeat": repeat, **found, "truth": seen, "constant": constant})
+            about = {"subject": name, "samples": given["samples"], "repeat": repeat}
+            rows.append({**about, **found, "truth": seen, "constant": constant})
     return rows
 
 
@@ -88,12 +85,14 @@ def reached(row: Mapping[str, Any]) -> dict[str, bool]:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Each search beside the constant, and what it reached."""
-    head = ["network", "seed", "bound", "accuracy", "of constant 2", "energy distance", "of constant 2", "part",
-            "calls", "reached"]  # fmt: skip
+    head = [
+        "network", "seed", "samples' worth", "bound", "accuracy", "of constant 2", "energy distance", "of constant 2",
+        "part", "calls", "reached",
+    ]  # fmt: skip
     body = []
     for row in rows:
         ours, constant = row["truth"], row["constant"]
-        cells = [row["subject"], str(3000 + row["repeat"]), number(row["bound"], 3)]
+        cells = [row["subject"], str(3000 + row["repeat"]), str(row["samples"]), number(row["bound"], 3)]
         if ours is None:
             body.append([*cells, "", number(constant["accuracy"][0], 3), "", "", "", "", "nothing held the bound"])
             continue
@@ -108,4 +107,33 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
                 "all" if not missed else f"not {' and '.join(missed)}",
             ]
         )  # fmt: skip
+    return markdown(head, body)
+
+
+def of_methods(rows: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
+    """What every method's schedules, found under other bounds, are beside the constant of :data:`SCALE`."""
+    head = ["network", "method", "distance: part of constant 2's", "calls: part of its", "accuracy less its",
+            "reached, of repeats"]  # fmt: skip
+    constants = {row["subject"]: row for row in rows if row["method"] == "constant" and row["scale"] == SCALE}
+    body = []
+    for subject, constant in constants.items():
+        for method, label in labels.items():
+            every = [row for row in rows if (row["subject"], row["method"]) == (subject, method)]
+            pairs = [{"truth": row if "distance" in row else None, "constant": constant} for row in every]
+            found = [pair["truth"] for pair in pairs if pair["truth"]]
+            if not every:
+                continue
+
+            def mean(name: str, found: Any = found) -> float:
+                return sum(row[name][0] if name != "calls" else row[name] for row in found) / len(found)
+
+            shown = [""] * 3
+            if found:
+                shown = [
+                    f"{mean('distance') / constant['distance'][0]:.2f}",
+                    f"{mean('calls') / constant['calls']:.2f}",
+                    f"{mean('accuracy') - constant['accuracy'][0]:+.3f}",
+                ]
+            reach = sum(all(reached(pair).values()) for pair in pairs)
+            body.append([subject, label, *shown, f"{reach} of {len(every)}"])
     return markdown(head, body)

@@ -62,8 +62,10 @@ def compute(
         settings = {key: given[key] for key in ("accuracy", "samples")} | {"calls_per_sample": calls_per_sample}
 
         def add(row: dict[str, Any], name: str = name, get: Any = get, truth: Any = truth) -> None:
-            key = {**truth, "schedule": row["schedule"]}
-            found = store.get(key, partial(true, get, row["schedule"], truth["truth"]))
+            found = {}
+            if "nothing" not in row:
+                key = {**truth, "schedule": row["schedule"]}
+                found = store.get(key, partial(true, get, row["schedule"], truth["truth"]))
             rows.append({"part": "methods", "subject": name, **row, **found})
 
         for repeat in range(max(given["repeats"].values())):
@@ -112,7 +114,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 textcoords="offset points",
             )
         for index, (method, label) in enumerate(METHODS.items()):
-            own = [row for row in mine if row["method"] == method]
+            own = [row for row in mine if row["method"] == method and "nothing" not in row]
             if not own:
                 continue
             ours = method == "tune"
@@ -146,7 +148,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
     """``table``: the mean over repeats of each method; ``curse``: certified less promised; ``better``,
     ``small_better``: how many certificates of the digits, and of the small searches, call the schedule better;
-    ``reach`` and ``warm_starts``: the tables of these modules."""
+    ``wanted``, ``reach`` and ``warm_starts``: the tables of these modules;
+    ``glyphs_tune``, ``digits_constant_2`` and the like: mean distances."""
     head = ["network", "method", "repeats", "energy distance", "worst repeat", "accuracy", "calls", "promised"]
     body = []
     small, at, first = ([row for row in rows if row["part"] == part] for part in ("curse", "reach", "warm starts"))
@@ -168,8 +171,11 @@ def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
                     ]
                 )
         for method, label in METHODS.items():
-            own = [row for row in mine if row["method"] == method]
+            every = [row for row in mine if row["method"] == method]
+            own = [row for row in every if "nothing" not in row]
+            repeats = str(len(every)) + (f", {len(every) - len(own)} held no bound" if len(every) > len(own) else "")
             if not own:
+                body += [[subject, label, repeats, *[""] * 5]] if every else []
                 continue
             distance = [row["distance"][0] for row in own]
             promised = [row["promised"] for row in own if "promised" in row]
@@ -177,7 +183,7 @@ def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
                 [
                     subject,
                     label,
-                    str(len(own)),
+                    repeats,
                     number(float(np.mean(distance)), 3),
                     number(max(distance), 3),
                     number(float(np.mean([row["accuracy"][0] for row in own])), 3),
@@ -191,9 +197,21 @@ def texts(rows: list[dict[str, Any]]) -> dict[str, str]:
         "curse": _curse(small),
         "better": f"{sum(better)} of {len(better)}",
         "small_better": f"{sum(row['better'] for row in small)} of {len(small)}",
+        "wanted": at_accuracy.of_methods(rows, METHODS),
+        **_distances(rows),
         "reach": at_accuracy.table(at),
         "warm_starts": first_looks.table(first),
     }
+
+
+def _distances(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """The mean distance of each method and constant, by the network's and its name."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if "distance" in row:
+            name = f"constant_{row['scale']:g}".replace(".", "_") if row["method"] == "constant" else row["method"]
+            found.setdefault(f"{row['subject']}_{name}", []).append(row["distance"][0])
+    return {name: number(float(np.mean(distances)), 3) for name, distances in found.items()}
 
 
 def _curse(rows: list[dict[str, Any]]) -> str:

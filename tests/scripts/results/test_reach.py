@@ -9,7 +9,7 @@ from scripts.results import reach
 from scripts.results.searches import network, problem
 from scripts.results.store import Store
 
-GIVEN = {"steps": 4, "samples": 50, "look": 3, "truth": {"digits": 2}, "repeats": {"digits": 1}}
+GIVEN = {"steps": 4, "look": 3, "networks": {"digits": {"samples": 50, "truth": 2, "repeats": 1}}}
 
 
 def test_the_bound_is_the_constants_accuracy_and_paid_from_the_budget(tmp_path, monkeypatch):
@@ -28,7 +28,7 @@ def test_the_bound_is_the_constants_accuracy_and_paid_from_the_budget(tmp_path, 
     assert row["calls"] == 777 + 2 * 4 * 10 * 3
     assert row["constant"]["calls"] == 8
     assert row["truth"]["calls"] < 8
-    assert "| digits | 3000 |" in reach.table([row])
+    assert "| digits | 3000 | 50 |" in reach.table([row])
 
 
 def test_a_bound_that_nothing_holds_is_a_result_and_other_errors_are_not(tmp_path, monkeypatch):
@@ -59,3 +59,14 @@ def test_what_is_reached(distance, calls, accuracy, missed):
     ours = {"distance": [distance, 0.002], "calls": calls, "accuracy": [accuracy, 0.01]}
     row = {"truth": ours, "constant": {"distance": [0.05, 0.003], "calls": 40, "accuracy": [0.984, 0.01]}}
     assert [name for name, held in reach.reached(row).items() if not held] == missed
+
+
+def test_methods_of_the_figure_are_held_against_the_constant_too():
+    def row(method, distance, accuracy, calls):
+        seen = {"distance": [distance, 0.001], "accuracy": [accuracy, 0.001], "calls": calls}
+        return {"subject": "digits", "method": method, "scale": 2.0, **seen}
+
+    rows = [row("constant", 0.05, 0.98, 40), row("tune", 0.01, 0.98, 20), row("tune", 0.02, 0.99, 20)]
+    rows += [{"subject": "digits", "method": "random", "nothing": "..."}]
+    lines = reach.of_methods(rows, {"tune": "ours", "random": "chance", "grid": "grid"}).splitlines()
+    assert lines[2:] == ["| digits | ours | 0.30 | 0.50 | +0.005 | 1 of 2 |", "| digits | chance |  |  |  | 0 of 1 |"]

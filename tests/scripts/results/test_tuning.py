@@ -1,5 +1,7 @@
 """Figure F10: what every method finds is kept with its truth, and both are shown."""
 
+import pytest
+
 from scripts.results import searches, tuning
 from scripts.results.store import Store
 
@@ -8,7 +10,7 @@ def test_methods_are_compared_on_fresh_samples(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "CONSTANTS", (1.0, 2.0))
     given = {"accuracy": 0.2, "samples": 30, "truth": 2, "repeats": {"random": 1, "hand": 1}}
     options = {"subjects": {"digits": given}, "calls_per_sample": 4, "steps": 2}
-    options["reach"] = {"samples": 50, "look": 2, "truth": {}, "repeats": {}}
+    options["reach"] = {"look": 2, "networks": {}}
     options["warm_starts"] = {"seeds": 0, "subject": "digits", "steps": 2, "samples": 50, "accuracy": 0.2,
                               "calls_per_sample": 4, "truth": 2}  # fmt: skip
     options["curse"] = {"repeats": 1, "steps": 2, "samples": 100, "accuracy": 0.2}
@@ -27,3 +29,25 @@ def test_methods_are_compared_on_fresh_samples(tmp_path, monkeypatch):
     searches.network.cache_clear()
     monkeypatch.setattr(searches, "shipped", None)  # would fail if anything were measured again
     assert tuning.compute(Store(tmp_path / "F10.json"), **options) == rows
+
+
+def test_a_search_that_holds_no_bound_is_a_result(tmp_path, monkeypatch):
+    def tune(*args, **options):
+        raise ValueError(message)
+
+    monkeypatch.setattr(searches.kdist, "tune", tune)
+    message = "accuracy at least 0.9 is not reached by anything that was tried"
+    settings = {"steps": 2, "accuracy": 0.9, "samples": 30, "calls_per_sample": 4}
+    found = searches.find(lambda: searches.network("digits", 2), "random", 0, **settings)
+    assert found == {"nothing": message}
+    seen = {"distance": [0.1, 0.01], "accuracy": [0.9, 0.01], "calls": 4.0}
+    rows = [{"part": "methods", "subject": "digits", "method": "random", **found}]
+    assert (
+        tuning.texts(rows)["table"].splitlines()[-1] == "| digits | random search | 1, 1 held no bound |  |  |  |  |  |"
+    )
+    rows += [{"part": "methods", "subject": "digits", "method": "random", "schedule": "2", **seen}]
+    assert "| digits | random search | 2, 1 held no bound | 0.100 |" in tuning.texts(rows)["table"]
+    tuning.draw(rows, tmp_path / "F10.png")
+    message = "calls=3 is too few"
+    with pytest.raises(ValueError, match="too few"):
+        searches.find(lambda: searches.network("digits", 2), "random", 0, **settings)
