@@ -14,7 +14,7 @@ from .glossary import number, percent
 
 __all__ = ["closeness", "few", "outcome"]
 
-_JUDGED = {"accuracy": "recognised", "neighbour_accuracy": "among neighbours of their class"}
+_JUDGED = {"accuracy": "recognised", "neighbour_accuracy": "nearest to their own class"}
 
 
 def outcome(name: str, report: DistortionReport, judge: str | None) -> str:

@@ -53,9 +53,7 @@ def test_ranking_and_summary(comparison):
     assert [entry.label for entry in comparison.ranked()] == [0, 1, 2, 3]  # scales 0.4 to 0.7, far beyond noise
     plain, shrunk, verdict = comparison.summary()
     # scales 0.4 to 0.7 keep 0.16 to 0.49, 0.315 on average
-    assert re.match(
-        r"shrunk: among neighbours of their class 1\.000 \(real 1\.000\), 0\.\d+ from the real classes ", shrunk
-    )
+    assert re.match(r"shrunk: nearest to their own class 1\.000 \(real 1\.000\), 0\.\d+ from the real classes ", shrunk)
     assert re.search(r"6\d % of the variance gone; .*4 of 4 classes shrunk, 0 widened\.$", shrunk)
     assert "not to be told from real by distance" in plain
     assert "of the variance gone" not in plain
