@@ -156,58 +156,54 @@ def integrate(grid: Grid, dynamics: Dynamics, start_overlap: float, *, keep: boo
     if not math.isfinite(start_overlap):
         raise ValueError(f"start_overlap must be finite; got {start_overlap}")
     shape = np.broadcast_shapes(dynamics.alpha.shape, grid.weight.shape[2:])
-    dynamics = replace(dynamics, alpha=np.broadcast_to(dynamics.alpha, shape))
-    sharp = math.isinf(dynamics.dimension)
-    delta = np.exp(grid.ell)
-    m = np.full(shape, float(start_overlap))
+    column = np.broadcast_to(np.arange(grid.weight.shape[2]), shape).ravel()  # of each path's schedule
+    delta, sharp = np.exp(grid.ell), math.isinf(dynamics.dimension)
+    m = np.full(column.shape, float(start_overlap))
     # start_overlap times a sample of the class, plus noise
-    g = np.full(shape, (start_overlap**2 * grid.within_var + delta[0] - grid.within_var) / delta[0])
-    margin = dynamics.margin(m, g, delta[0])
+    g = np.full(column.shape, (start_overlap**2 * grid.within_var + delta[0] - grid.within_var) / delta[0])
+    moved = replace(dynamics, alpha=np.broadcast_to(dynamics.alpha, shape).ravel())
+    margin = moved.margin(m, g, delta[0])
     switch_ell = np.where(margin > 0, grid.ell[0], np.nan)
     switch_m, switch_g = m.copy(), g.copy()
-    run = Run([m], [g], [margin], np.empty(0))
+    run = Run([m.reshape(shape)], [g.reshape(shape)], [margin.reshape(shape)], np.empty(0))
+    every = moved
 
-    def ruled(m: Array, g: Array, ell: float) -> tuple[Array, Array]:
-        """M7 where the own class has taken over."""
-        own = ~np.isnan(switch_ell)
-        if not sharp or not own.any():
-            return m, g
-        ahead = np.where(own, ell - switch_ell, 0.0)
-        return (
-            np.where(own, 1 + (switch_m - 1) * np.exp((1 + dynamics.noise) / 2 * ahead), m),
-            np.where(own, 1 + (switch_g - 1) * np.exp(dynamics.noise * ahead), g),
-        )
+    def keep_state(ell: float) -> None:
+        """All paths: M7 where the own class rules, else what was integrated."""
+        ahead = ell - switch_ell
+        all_m = 1 + (switch_m - 1) * np.exp((1 + dynamics.noise) / 2 * ahead)
+        all_g = 1 + (switch_g - 1) * np.exp(dynamics.noise * ahead)
+        all_m[live], all_g[live] = m, g
+        run.overlaps.append(all_m.reshape(shape))
+        run.ratios.append(all_g.reshape(shape))
+        run.margins.append(every.margin(all_m, all_g, math.exp(ell)).reshape(shape))
 
+    live = np.flatnonzero(np.isnan(switch_ell)) if sharp else np.arange(len(column))  # paths that need steps
+    m, g, margin, moved = m[live], g[live], margin[live], replace(moved, alpha=moved.alpha[live])
     for i, (high, low) in enumerate(itertools.pairwise(grid.ell)):
-        # a path whose own class rules needs no steps: M7 tells where it is
-        live = np.isnan(switch_ell) if sharp else np.ones(shape, bool)
-        if not keep and not live.any():
+        if not live.size and not keep:
             break
-        weight = np.broadcast_to(grid.weight[i].reshape(3, *(1,) * (len(shape) - 1), -1), (3, *shape))[:, live]
-        moved = replace(dynamics, alpha=dynamics.alpha[live])
-        before_m, before_g, before = m[live], g[live], margin[live]
-        m, g, margin = m.copy(), g.copy(), margin.copy()
-        m[live], g[live] = after_m, after_g = moved.step(before_m, before_g, high, low - high, weight)
-        margin[live] = after = moved.margin(after_m, after_g, delta[i + 1])
-        crossed = np.isnan(switch_ell[live]) & (after > 0)
+        weight = grid.weight[i][:, column[live]]
+        before = m, g, margin
+        m, g = moved.step(m, g, high, low - high, weight)
+        margin = moved.margin(m, g, delta[i + 1])
+        crossed = np.isnan(switch_ell[live]) & (margin > 0)
         if crossed.any():
-            now = live.copy()
-            now[live] = crossed
+            now = live[crossed]
+            before_m, before_g, *margins = (values[crossed] for values in (*before, margin))
             part, switch_m[now], switch_g[now] = replace(moved, alpha=moved.alpha[crossed]).takeover(
-                before_m[crossed], before_g[crossed], high, low - high, weight[:, crossed],
-                (before[crossed], after[crossed]),
-            )  # fmt: skip
+                before_m, before_g, high, low - high, weight[:, crossed], (margins[0], margins[1])
+            )
             switch_ell[now] = high + part * (low - high)
+            if sharp:
+                live, m, g, margin, alpha = (values[~crossed] for values in (live, m, g, margin, moved.alpha))
+                moved = replace(moved, alpha=alpha)
         if keep:
-            m, g = ruled(m, g, low)
-            margin = dynamics.margin(m, g, delta[i + 1]) if sharp else margin
-            run.overlaps.append(m)
-            run.ratios.append(g)
-            run.margins.append(margin)
+            keep_state(low)
     if not keep:
-        m, g = ruled(m, g, grid.ell[-1])
-        run.overlaps, run.ratios, run.margins = [m], [g], [margin]
-    run.switch = sigma_of(switch_ell, grid.within_var)
+        run.overlaps, run.ratios, run.margins = [], [], []
+        keep_state(grid.ell[-1])
+    run.switch = sigma_of(switch_ell, grid.within_var).reshape(shape)
     return run
 
 
