@@ -235,6 +235,7 @@ FIGURES: dict[str, Figure] = {
             "reach": {
                 "look": 30,
                 "networks": {
+                    "digits": {"samples": 300, "truth": 60, "repeats": 1},
                     "fashion": {"samples": 150, "truth": 40, "repeats": 1},
                     "glyphs": {"samples": 300, "truth": 60, "repeats": 1},
                 },
