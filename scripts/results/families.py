@@ -53,11 +53,15 @@ class Setting:
     dynamic: tuple[float, float, float] | None = None  # scale, low, high: takes the place of the schedule
     cads: tuple[float, float, float] | None = None  # strength, low, high
 
+    def scales(self, sigmas: torch.Tensor) -> kdist.Schedule:
+        """Its schedule on a run over these noise levels (steps + 1,)."""
+        if self.dynamic is None:
+            return kdist.parse(self.schedule)
+        return dynamic_scales(self.dynamic[0], sigmas, *self.dynamic[1:])
+
     def guided(self, network: Network) -> kdist.GuidedDenoiser:
         """The network under this guidance."""
-        schedule = kdist.parse(self.schedule)
-        if self.dynamic is not None:
-            schedule = dynamic_scales(self.dynamic[0], network.sigmas, *self.dynamic[1:])
+        schedule = self.scales(network.sigmas)
         if self.weak:
             return kdist.guide(network.model, schedule, weak_model=network.weak)
         model = network.model

@@ -13,7 +13,7 @@ Fashion-MNIST in 40 principal components against 200 held-out images of each cla
 from __future__ import annotations
 
 import hashlib
-import re
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -31,27 +31,12 @@ from kdist.solvers import get_solver
 from kdist.tuning.problem import block_seeds
 from kdist.tuning.scores import pixels
 from scripts.results.families import FAMILIES, PLAIN, Network, Setting
-from scripts.style import COLOURS, MARKERS, bars, interval, markdown, number
+from scripts.results.network_tables import GROUPS, LAW, TARGETS, texts
+from scripts.style import COLOURS, MARKERS, bars
 
-__all__ = ["Subject", "at_least", "compute", "draw", "texts"]
+__all__ = ["TARGETS", "Subject", "at_least", "compute", "draw", "texts"]
 
 WEIGHTS = Path(__file__).parents[2] / "docs" / "data"  # of the further trainings: digits-1.safetensors, ...
-LAW = ("energy_distance", "displacement", "trace_ratio", "variance_main", "variance_rest", "overshoot", "separability")
-TARGETS = {"real": "of real images", "constant": "of constant 2"}
-GROUPS = {
-    "constant": "constant scales",
-    "interval": "intervals",
-    "annealed": "annealed (dynamic CFG, CADS)",
-    "below 1": "schedules below 1",
-    "weak": "weak model",
-    "rule": "rules",
-}
-NUMBERS = (
-    ("energy_distance", "distance", 3),
-    ("accuracy", "accuracy", 3),
-    ("trace_ratio", "variance", 2),
-    ("displacement", "displacement", 2),
-)
 BATCH = 250
 SOLVER = "dpmpp_2m"
 
@@ -77,6 +62,7 @@ class Subject:
     def network(self) -> Network:
         """Guided networks share the weak model of the training that ships."""
         model, weak = self.example.load_model(self.path), self.example.load_model(self.example.WEAK_MODEL_PATH)
+        model, weak = (each.to(memory_format=torch.channels_last) for each in (model, weak))  # a fifth faster on a CPU
         inner = model.inner_model
         embedding = inner.class_emb if hasattr(inner, "class_emb") else inner.mapping_cond
         return Network(model, weak, embedding, self.example.UNCOND, self.example.sigmas(self.steps))
@@ -151,6 +137,22 @@ def accuracy_on_real(subject: Subject) -> list[float]:
     return [right / len(labels), *binomtest(right, len(labels)).proportion_ci(method="wilson")]
 
 
+@torch.no_grad()
+def information(subject: Subject, *, per_class: int, steps: int, seed: int) -> dict[str, Any]:
+    """Class information along unguided runs (docs/theory.md, equation 19): ``nats`` in all, ``[value, low, high]``, and
+    the noise level ``passes`` at which the mean over the samples passes log P, more than which no class has."""
+    labels = torch.arange(subject.example.NUM_CLASSES).repeat_interleave(per_class)
+    guided, sigmas = Setting().guided(subject.network), subject.example.sigmas(steps)
+    shape, keys = tuple(subject.real[0].shape[1:]), block_seeds(seed, "search", 0, len(labels))
+    with guided.trace(information=True) as trace:
+        sample_from_seeds(guided, get_solver(SOLVER), sigmas, shape, keys, extra_args={"class_cond": labels})
+    total = trace.information().double()
+    middle, error = float(total.mean()), 1.96 * float(total.std()) / len(total) ** 0.5
+    bound = math.log(subject.example.NUM_CLASSES)
+    passed = [float(level) for level in sigmas if level > 0 and float(trace.information(float(level)).mean()) >= bound]
+    return {"nats": [middle, middle - error, middle + error], "passes": max(passed, default=None)}
+
+
 def at_least(found: Sequence[Mapping[str, Any]], accuracy: float) -> int | None:
     """Place of the outcome of least energy distance that reaches ``accuracy``; None if none does."""
     reach = [place for place, values in enumerate(found) if values["accuracy"][0] >= accuracy]
@@ -166,6 +168,8 @@ def compute(
     report_seeds: Sequence[int],
     per_class: Mapping[str, int],
     steps: int,
+    informed: Mapping[str, int],
+    at_constant: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Rows of three kinds, by ``kind``: ``tried`` (a setting on the tuning seed), ``reported``, and ``network``.
 
@@ -175,6 +179,8 @@ def compute(
         tune_seed, tune_per_class: the samples that settings are chosen by; per class, by data set.
         report_seeds, per_class: the samples that are reported, the same.
         steps: the solver's steps.
+        informed: what :func:`information` takes.
+        at_constant: networks on which the accuracy of a constant 2 is a target, too.
     """
     rows: list[dict[str, Any]] = []
     for name, families in networks.items():
@@ -185,6 +191,8 @@ def compute(
             families,
             tune={"seeds": [tune_seed], "per_class": tune_per_class[data], "stage": "search"},
             report={"seeds": list(report_seeds), "per_class": per_class[data], "stage": "certify"},
+            informed=informed,
+            targets=list(TARGETS) if name in at_constant else ["real"],
         )
     return rows
 
@@ -196,6 +204,8 @@ def _on_network(
     *,
     tune: Mapping[str, Any],
     report: Mapping[str, Any],
+    informed: Mapping[str, int],
+    targets: Sequence[str],
 ) -> list[dict[str, Any]]:
     """The rows of one network."""
 
@@ -206,9 +216,11 @@ def _on_network(
         return found
 
     of_real = store.get({"network": subject.name, "real": True}, lambda: accuracy_on_real(subject))
+    key = {"network": subject.name, "weights": subject.weights, "information": dict(informed)}
+    nats = store.get(key, lambda: information(subject, **informed))
     wanted = {"real": of_real[1], "constant": get(Setting("2"), tune)["accuracy"][1]}
     rows: list[dict[str, Any]] = [
-        {"kind": "network", "network": subject.name, "accuracy_real": of_real, **wanted, **report}
+        {"kind": "network", "network": subject.name, "accuracy_real": of_real, **wanted, **report, **nats}
     ]
     chosen = [family for family in (PLAIN, *FAMILIES) if families is None or family.name in families or family is PLAIN]
     for family in track(chosen, description=f"F9, {subject.name}", disable=store.frozen):
@@ -216,7 +228,7 @@ def _on_network(
         about = {"network": subject.name, "family": family.name, "group": family.group}
         for setting, values in zip(family.settings, found, strict=True):
             rows.append({"kind": "tried", **about, "setting": str(setting), **values})
-        places = {target: at_least(found, accuracy) for target, accuracy in wanted.items()}
+        places = {target: at_least(found, wanted[target]) for target in targets}
         if family is PLAIN:
             places = {"unguided": 0}
         for target, place in places.items():
@@ -237,7 +249,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         "displacement": (0.0, (-0.05, 1.0), "means displaced"),
         "trace_ratio": (1.0, (0.4, 1.5), "variance kept"),
     }
-    size = (1.5 + 5.2 * len(networks), 10.5)
+    size = (1.5 + 3.8 * len(networks), 9.5)
     figure, axes = plt.subplots(3, len(networks), figsize=size, layout="constrained", squeeze=False, sharex="col")
     for column, network in enumerate(networks):
         own = [row for row in rows if row["network"] == network["network"] and "accuracy" in row]
@@ -254,7 +266,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes[0, column].set_xlim(least - 0.2 * (1 - least), 1 + 0.05 * (1 - least))
         axes[2, column].set_xlabel("accuracy (dashed: of real images)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=9, frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -276,108 +288,3 @@ def _panel(ax: Any, rows: Sequence[Mapping[str, Any]], quantity: str) -> None:
 
 def _places(rows: Sequence[Mapping[str, Any]], quantity: str) -> tuple[list[float], list[float]]:
     return [row["accuracy"][0] for row in rows], [row[quantity][0] for row in rows]
-
-
-def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Tables ``real`` and ``constant`` (energy distance of each family on each network at that target), one by the
-    name of each network with everything measured at the accuracy of real images, ``classes`` (Fashion-MNIST by class);
-    ``networks``, ``tried``, and single numbers."""
-    networks = [row for row in rows if row["kind"] == "network"]
-    tried = sum(row["kind"] == "tried" for row in rows)
-    return {
-        **{target: _distances(rows, networks, target) for target in TARGETS},
-        **{network["network"].replace("-", "_"): _in_full(rows, network["network"]) for network in networks},
-        "classes": _classes(rows),
-        **_numbers(rows, networks),
-        "networks": " and ".join(row["network"] for row in networks),
-        "tried": str(tried),
-    }
-
-
-def _numbers(rows: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """``NETWORK_FAMILY_QUANTITY`` of what was reported at the accuracy of real images."""
-    found = {}
-    for network in networks:
-        name = network["network"].replace("-", "_")
-        found[f"{name}_accuracy_real"] = f"{network['accuracy_real'][0]:.3f}"
-        for family, row in _reported(rows, network["network"], "real").items():
-            if row["setting"]:
-                slug = f"{name}_{re.sub(r'[^a-z]+', '_', family.lower()).strip('_')}"
-                found |= {f"{slug}_{short}": number(row[key][0], places) for key, short, places in NUMBERS}
-                found |= {f"{slug}_calls": f"{row['calls']:.0f}", f"{slug}_setting": f"`{row['setting']}`"}
-    return found
-
-
-def _reported(rows: Sequence[Mapping[str, Any]], network: str, target: str) -> dict[str, Mapping[str, Any]]:
-    """By family; no guidance counts at every target."""
-    return {
-        row["family"]: row
-        for row in rows
-        if row["kind"] == "reported" and row["network"] == network and row["target"] in (target, "unguided")
-    }
-
-
-def _distances(rows: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]], target: str) -> str:
-    """A line for each family, a column for each network; the order is that of the mean rank."""
-    found = [_reported(rows, network["network"], target) for network in networks]
-    names = [family.name for family in (PLAIN, *FAMILIES) if any(family.name in own for own in found)]
-
-    def rank(name: str) -> float:
-        places = []
-        for own in found:
-            values = sorted(row["energy_distance"][0] for row in own.values() if row["setting"])
-            row = own.get(name)
-            places.append(values.index(row["energy_distance"][0]) if row and row["setting"] else len(values))
-        return sum(places) / len(places)
-
-    lines = [[name, *(_cell(own.get(name)) for own in found)] for name in sorted(names, key=rank)]
-    head = ["guidance", *(f"{row['network']} (accuracy from {row[target]:.3f})" for row in networks)]
-    return markdown(head, lines)
-
-
-def _cell(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return "not tried"
-    if row["setting"] is None:
-        return "not reached"
-    return f"{interval(row['energy_distance'], 3)} at {row['accuracy'][0]:.3f}"
-
-
-def _in_full(rows: Sequence[Mapping[str, Any]], network: str) -> str:
-    """Everything that was measured at the accuracy of real images, the nearest first."""
-    head = ["guidance", "setting", "distance", "means displaced", "variance kept", "main directions", "rest",
-            "accuracy", "calls"]  # fmt: skip
-    own = [row for row in _reported(rows, network, "real").values() if row["setting"]]
-    lines = [
-        [
-            row["family"],
-            f"`{row['setting']}`",
-            interval(row["energy_distance"], 3),
-            *(number(row[name][0]) for name in LAW[1:5]),
-            f"{row['accuracy'][0]:.3f}",
-            f"{row['calls']:.0f}",
-        ]
-        for row in sorted(own, key=lambda row: row["energy_distance"][0])
-    ]
-    return markdown(head, lines)
-
-
-def _classes(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Fashion-MNIST by class: energy distance and accuracy without guidance and of each group's nearest family."""
-    own = _reported(rows, "fashion", "real")
-    if not own:
-        return ""
-    from kdist.fashion import CLASS_NAMES
-
-    shown = [own[PLAIN.name]]
-    for group in GROUPS:
-        candidates = [row for row in own.values() if row["group"] == group and row["target"] == "real"]
-        reached = [row for row in candidates if row["setting"]]
-        shown += sorted(reached, key=lambda row: row["energy_distance"][0])[:1]
-    shown += [row for row in own.values() if row["family"] == "constant" and row not in shown and row["setting"]]
-    head = ["class", *(row["family"] for row in shown)]
-    lines = [
-        [name, *(f"{row['energy_distance_by_class'][k]:.3f} at {row['accuracy_by_class'][k]:.2f}" for row in shown)]
-        for k, name in enumerate(CLASS_NAMES)
-    ]
-    return markdown(head, lines)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import kdist
 from scripts.pages import choosing, overhead
-from scripts.results import networks
+from scripts.results import network_tables, networks
 from scripts.results.figures import FIGURES
 from scripts.results.store import Store
 
@@ -25,27 +26,46 @@ def test_what_the_pages_say_in_words_of_f9():
     figure = FIGURES["F9"]
     rows = networks.compute(Store(DOCS / "data" / "F9.json", frozen=True), **figure.full)
     real = [row for row in rows if row["kind"] == "reported" and row["target"] == "real"]
-    fashion, digits = (
-        {row["family"]: row for row in real if row["network"] == network} for network in ("fashion", "digits")
-    )
+    by_network = {name: {} for name in figure.full["networks"]}
+    for row in real:
+        by_network[row["network"]][row["family"]] = row
+    fashion, other, digits, *further = by_network.values()
+    assert list(by_network) == ["fashion", "fashion-1", "digits", "digits-1", "digits-2"]
 
     def by_distance(own):
         reached = [row for row in own.values() if row["setting"]]
         return [row["family"] for row in sorted(reached, key=lambda row: row["energy_distance"][0])]
 
     assert by_distance(fashion)[:3] == ["interval", "dynamic CFG", "CADS"]
-    for own in (fashion, digits):
-        assert set(by_distance(own)[-2:]) == {"late negative", "linear in variance"}
+    for own in by_network.values():
+        assert set(by_distance(own)[-3:]) >= {"late negative", "linear in variance"}
+        for family in ("late negative", "linear in variance"):
+            assert network_tables.against(own[family], own["constant"]) == "further"
+    assert set(by_distance(other)[:2]) == {"interval", "dynamic CFG"}
+    for own in (fashion, other):
+        for family in ("interval", "dynamic CFG"):
+            assert network_tables.against(own[family], own["constant"]) == "nearer"
+        assert network_tables.against(own["interval"], own["dynamic CFG"]) == "like it"
+        assert network_tables.against(own["early negative"], own["constant"]) == "like it"
+    window = "window, then guided again"
+    assert [network_tables.against(own[window], own["constant"]) for own in (fashion, other)] == ["like it", "further"]
+    assert other["weak model"]["setting"] is None
     assert fashion["opposite, then guided"]["setting"] is None
     assert fashion["weak model"]["energy_distance"][0] > fashion["constant"]["energy_distance"][0]
     assert fashion["early negative"]["energy_distance"][0] < fashion["constant"]["energy_distance"][0]
     assert "sigma_switch=10" in fashion["early negative"]["setting"]
-    assert digits["weak model"]["setting"] is None
-    nearest = by_distance(digits)[:-2]
-    assert len(nearest) == 7
-    assert max(digits[name]["energy_distance"][1] for name in nearest) < min(
-        digits[name]["energy_distance"][2] for name in nearest
-    )
+    middle = ("interval", "dynamic CFG", "CADS", "opposite, then guided", "window, then guided again")
+    for own in (digits, *further):
+        assert own["weak model"]["setting"] is None
+        said = {family: network_tables.against(own[family], own["constant"]) for family in own}
+        assert {said[family] for family in middle} == ({"like it"} if own is digits else {"further"})
+        assert said["early negative"] == ("nearer" if own is digits else "like it")
+        assert own["constant"]["setting"] == ("1.5" if own is digits else "1.25")
+        assert by_distance(own)[0] == ("early negative" if own is digits else "constant")
+    ends = {row["network"]: row["passes"] for row in rows if row["kind"] == "network"}
+    for name, own in by_network.items():
+        upper = kdist.parse(own["interval"]["setting"]).sigma_hi
+        assert (upper / ends[name] > 3) == name.startswith("digits")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import kdist
+from scripts.results import network_tables
 from scripts.results.cads import Annealed, annealing, dynamic_scales
 from scripts.results.families import FAMILIES, PLAIN, Network
 from scripts.results.networks import TARGETS, at_least, compute, draw, texts
@@ -103,6 +104,7 @@ def test_rows_tables_and_picture(tmp_path):
         "networks": {"digits": ["constant", "CADS", "weak model"]},
         "tune_seed": 5, "tune_per_class": {"digits": 2},
         "report_seeds": [101, 102], "per_class": {"digits": 2}, "steps": 3,
+        "informed": {"per_class": 2, "steps": 6, "seed": 0}, "at_constant": ["digits"],
     }  # fmt: skip
     store = Store(tmp_path / "F9.json")
     rows = compute(store, **options)
@@ -112,8 +114,49 @@ def test_rows_tables_and_picture(tmp_path):
     assert {row["target"] for row in reported} == {*TARGETS, "unguided"}
     shown = texts(rows)
     assert shown["tried"] == "19"
-    assert "no guidance" in shown["real"]
-    assert "weak model" in shown["constant"]
+    assert shown["trainings_digits"] == "1"
+    assert shown["rules_on"] == "no network"
+    assert "| digits, 1 |" in shown["holds"]
+    assert "| digits | " in shown["information"]
+    assert "no guidance" in shown["real_digits"]
+    assert "weak model" in shown["constant_digits"]
     assert "means displaced" in shown["digits"]
     draw(rows, tmp_path / "F9.png")
     assert (tmp_path / "F9.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def reported(network, family, distance, setting="2", target="real"):
+    """A row as F9 reports it, standard error 0.01."""
+    around = [distance, distance - 0.0196, distance + 0.0196]
+    return {"kind": "reported", "network": network, "family": family, "target": target, "setting": setting,
+            "energy_distance": around, "accuracy": [0.9, 0.8, 1.0]}  # fmt: skip
+
+
+def test_what_holds_on_every_training_is_counted():
+    constant = reported("digits", "constant", 0.1)
+    # two standard errors of 0.01: a difference beyond 1.96 * 0.0141 = 0.0277 is told
+    said = [
+        network_tables.against(reported("digits", "interval", 0.1 + step), constant) for step in (-0.03, 0.02, 0.03)
+    ]
+    assert said == ["nearer", "like it", "further"]
+    assert network_tables.against(reported("digits", "interval", 0.1, setting=None), constant) == "not reached"
+    assert network_tables.against(None, constant) == "not tried"
+    assert network_tables.against(constant, None) == "no constant"
+    networks = ["digits", "digits-1"]
+    rows = [reported(name, "constant", 0.1) for name in networks]
+    rows += [reported(name, "interval", 0.02) for name in networks]
+    rows += [reported("digits", "CADS", 0.02), reported("digits-1", "CADS", 0.3)]
+    rows += [reported(name, "late negative", 0.5) for name in networks]
+    rows += [reported(name, "weak model", 0.0, setting=None) for name in networks]
+    rows += [reported("digits", "TCFG", 0.5)]  # tried on one training only
+    found = network_tables._verdicts(rows, [{"network": name} for name in networks])
+    assert found["always_nearer"] == "interval"
+    assert found["always_further"] == "late negative"  # TCFG was not tried on each
+    assert found["never_reached"] == "weak model"
+    assert found["disagree"] == "CADS"
+    assert found["cads_spread"] == "0.160 (0.020 to 0.300)"
+    table = network_tables._distances(rows, [{"network": name, "real": 0.9} for name in networks], "real")
+    lines = {line.split(" | ")[0].strip("| "): line for line in table.splitlines()}
+    assert "1 nearer, 1 further" in lines["CADS"]
+    assert "not tried" in lines["TCFG"]
+    assert table.index("interval") < table.index("| constant") < table.index("late negative")
