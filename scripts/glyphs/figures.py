@@ -23,18 +23,29 @@ MARKERS = {"1.5": "o", "2": "s", "4": "^", "window": "D", "late": "v", "early": 
 PREDICTED = ("2", "4")  # drawn for these only; all of them are in the JSON
 NAMES = {"window": "3, 0 for 0.3 < σ < 1", "late": "3 above σ = 1, then 0", "early": "0 above σ = 4, then 3"}
 SOLVERS = {"dpmpp_2m": "DPM-Solver++(2M)", "euler_ancestral": "Euler ancestral"}
-QUANTITIES = {"overshoot": "overshoot", "trace_ratio": "trace ratio inside the class", "accuracy": "accuracy among P"}
+FAR = {
+    "energy_distance": ("distance", 3),
+    "displacement": ("displaced", 2),
+}  # not in records from before they were taken
+QUANTITIES = {
+    "energy_distance": "energy distance",
+    "overshoot": "overshoot",
+    "trace_ratio": "trace ratio inside the class",
+    "accuracy": "accuracy among P",
+}
 
 
 def distortion_figure(data: Mapping[str, Any], path: Path) -> None:
-    """Figure F8 from :func:`measure_glyphs.measured`: a row per solver, a column per quantity."""
+    """Figure F8 from the numbers of :mod:`scripts.glyphs.experiment`: a row per solver, a column per quantity."""
     used = [solver for solver in SOLVERS if any(row["solver"] == solver for row in data["network"])]
-    figure, axes = plt.subplots(len(used), 3, figsize=(11, 3.3 * len(used) + 0.9), sharex=True, squeeze=False)
+    drawn = [quantity for quantity in QUANTITIES if quantity in data["network"][0]]
+    size = (3.6 * len(drawn), 3.3 * len(used) + 0.9)
+    figure, axes = plt.subplots(len(used), len(drawn), figsize=size, sharex=True, squeeze=False)
     for line, solver in zip(axes, used, strict=True):
-        for axis, quantity in zip(line, QUANTITIES, strict=True):
+        for axis, quantity in zip(line, drawn, strict=True):
             _draw_panel(axis, data, solver, quantity)
     for line in axes:
-        line[1].set_ylim(0, None)
+        line[drawn.index("trace_ratio")].set_ylim(0, None)
     for axis in axes[-1]:
         axis.set_xlabel("classes of the unconditional branch, P")
     handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -61,7 +72,7 @@ def _draw_panel(axis: Any, data: Mapping[str, Any], solver: str, quantity: str) 
         if quantity == "accuracy":
             continue
         for source, dashes in (("empirical", "--"), ("mean_field", ":")):
-            predicted = rows(data["theory"][source], name) if name in PREDICTED else []
+            predicted = [r for r in rows(data["theory"][source], name) if name in PREDICTED and quantity in r]
             y = [np.ravel(r[quantity])[0] for r in predicted]
             axis.plot([r["set"] for r in predicted], y, dashes, color=colour, lw=1.1)
     for plain in rows(data["network"], "1"):
@@ -99,7 +110,7 @@ def sample_figure(sheets: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
 
 def tables(data: Mapping[str, Any]) -> dict[str, str]:
-    """Markdown: ``null`` tokens, ``paired`` differences of largest and smallest set, ``network``, ``mixture``."""
+    """Markdown: ``null`` tokens, ``paired`` differences of largest and smallest set, ``network``."""
     sets = data["sets"]
     head = ["set", "null token's samples in it", "its classes' samples", "real images", "trace ratio"]
     lines = []
@@ -110,28 +121,30 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
         lines.append([str(row["set"]), *shares, f"{row['trace_ratio']:.2f}", *errors])
     found = {"null": markdown([*head, *(f"error, token {p}" for p in sets)], lines)}
     head = ["solver", "scale", f"overshoot, {sets[-1]} less {sets[0]}", "log trace ratio, the same"]
-    lines = [
-        [*_names(row), *(interval(row[name], 3, sign=True) for name in ("overshoot", "log_trace"))]
-        for row in data["paired"]
-    ]
+    ends, far = (sets[0], sets[-1]), {name: look for name, look in FAR.items() if name in data["network"][0]}
+    head += [f"{what}, {p}" for what, _ in far.values() for p in ends]
+    by_place = {(row["solver"], row["schedule"], row["set"]): row for row in data["network"]}
+    lines = []
+    for row in data["paired"]:
+        both = [by_place[row["solver"], row["schedule"], p] for p in ends]
+        cells = [interval(row[name], 3, sign=True) for name in ("overshoot", "log_trace")]
+        cells += [interval(one[name], digits) for name, (_, digits) in far.items() for one in both]
+        lines.append([*_names(row), *cells])
     found["paired"] = markdown(head, lines)
-    head = ["solver", "scale", "P", "overshoot", "trace ratio", "the same, correct samples", "accuracy among P"]
+    head = ["solver", "scale", "P", *(what for what, _ in far.values())]
+    head += ["overshoot", "trace ratio", "the same, correct samples", "accuracy among P"]
     lines = [
         [
             *_names(row),
             str(row["set"] or "any"),
+            *(interval(row[name], digits) for name, (_, digits) in far.items()),
             *(interval(row[name]) for name in ("overshoot", "trace_ratio", "trace_ratio_correct")),
             ", ".join(f"{share[0]:.2f}" for share in row["accuracy"].values()),
         ]
         for row in data["network"]
     ]
     found["network"] = markdown(head, lines)
-    head = ["solver", "scale", "P", "overshoot", "trace ratio"]
-    lines = [
-        [*_names(row), str(row["set"]), interval(row["overshoot"]), interval(row["trace_ratio"])]
-        for row in data["theory"]["empirical"]
-    ]
-    return found | {"mixture": markdown(head, lines)}
+    return found
 
 
 def _names(row: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ images of every class: most likely class among those of the set.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from kdist.theory.mean_shift import overshoot
 from scripts.glyphs import data as glyphs
 from scripts.glyphs import figures as glyph_figures
 from scripts.glyphs import theory as glyph_theory
-from scripts.glyphs.train import load_model, null_token
 
 __all__ = [
     "SCHEDULES",
@@ -37,11 +36,11 @@ __all__ = [
     "Judge",
     "Plan",
     "measure_all",
-    "measured",
     "null_check",
     "observe",
     "paired_difference",
     "predict",
+    "shown",
 ]
 
 SCHEDULES: dict[str, kdist.Schedule] = {
@@ -141,7 +140,7 @@ def measure_all(
     origin: torch.Tensor,
     judge: Judge | None,
     *,
-    names: Sequence[str] = tuple(SCHEDULES),
+    schedules: Mapping[str, kdist.Schedule] = SCHEDULES,
     solver_names: Sequence[str] = tuple(SOLVERS),
     resamples: int = 199,
     description: str = "sampling",
@@ -154,19 +153,20 @@ def measure_all(
         real: held-out images of the plan's classes.
         origin: (d,) the mean of all classes, from which overshoot points away.
         judge: the judge of accuracy; None for none.
-        names, solver_names: keys of :data:`SCHEDULES`, :data:`SOLVERS`. Schedule ``1`` needs no token: one row, set 0.
+        schedules: by the name that their rows get. Schedule ``1`` needs no token: one row, set 0.
+        solver_names: keys of :data:`SOLVERS`.
         resamples: the number behind each floor.
     """
     jobs = [
         (solver, name, classes, null)
         for solver in solver_names
-        for name in names
+        for name in schedules
         for classes, null in (((0, nulls[0]),) if name == "1" else zip(sets, nulls, strict=True))
     ]
     judged_real = None if judge is None else judge.log_likelihoods(glyphs.to_model(real.images))
     rows: list[dict[str, Any]] = []
     for solver, name, classes, null in track(jobs, description=description):
-        x = plan.samples(solver, SCHEDULES[name], null)
+        x = plan.samples(solver, schedules[name], null)
         row: dict[str, Any] = {"solver": solver, "schedule": name, "set": classes}
         judged = {}
         if judge is not None and judged_real is not None:
@@ -191,7 +191,7 @@ def measure_all(
             fid=False,
             **judged,
         )
-        for quantity in ("overshoot", "trace_ratio", "trace_ratio_correct", "mean_shift"):
+        for quantity in ("energy_distance", "displacement", "overshoot", "trace_ratio", "trace_ratio_correct"):
             estimate = getattr(report.pooled, quantity)
             if estimate is not None:
                 row[quantity] = [float(estimate), *estimate.interval]
@@ -291,17 +291,19 @@ def denoising_error(model: Model, x: torch.Tensor, token: int, *, sigma: float =
 
 
 def predict(
-    train: glyphs.Glyphs, real: glyphs.Glyphs, sets: Sequence[int], folder: Path, *, per_class: int, seed: int
+    train: glyphs.Glyphs, real: glyphs.Glyphs, sets: Sequence[int], folder: Path, **sampled: int
 ) -> dict[str, Any]:
-    """What theory says: spectrum, rows of the exact mixture's samples, rows of the mean field."""
+    """What theory says: spectrum, rows of the exact mixture's samples (``sampled``: see :class:`Plan`), rows of the
+    mean field."""
     origin = glyph_theory.class_means(train).mean(0)
     empirical = []
     for classes in sets:
         mixture = glyph_theory.empirical_mixture(train.first(classes))
         key = f"mixture-{glyph_theory.WIDTH}-{glyph_theory.MOST}"
-        plan = Plan(key, mixture, folder, classes=sets[0], per_class=per_class, seed=seed)
+        plan = Plan(key, mixture, folder, classes=sets[0], **sampled)
         options: dict[str, Any] = {"resamples": 0, "description": f"exact mixture of {classes}"}
-        options["names"] = CONSTANTS if classes == sets[0] else CONSTANTS[1:]
+        names = CONSTANTS if classes == sets[0] else CONSTANTS[1:]
+        options["schedules"] = {name: SCHEDULES[name] for name in names}
         empirical += measure_all(plan, [classes], [classes], real, origin, None, **options)
     spectrum = glyph_theory.Spectrum.of(train)
     guided = {name: schedule for name, schedule in SCHEDULES.items() if name != "1"}
@@ -315,7 +317,7 @@ def observe(
     """What the network does: the check of its null tokens, a row per setting, the largest set against the smallest."""
     judge, means, real = Judge(train), glyph_theory.class_means(train), held_out.first(sets[0])
     origin = means.mean(0)
-    checked = null_check(plan, sets, nulls, held_out, judge)
+    checked = null_check(plan, sets, nulls, held_out, judge, number=min(256, 2 * len(plan.labels)))
     rows = measure_all(plan, sets, nulls, real, origin, judge)
     paired = []
     for solver in SOLVERS:
@@ -333,33 +335,3 @@ def shown(plan: Plan, held_out: glyphs.Glyphs, nulls: Sequence[int], *, each: in
     for name, null in (("smallest", nulls[0]), ("largest", nulls[-1])):
         laws[f"scale 4, {name} set"] = (plan.samples("dpmpp_2m", SCHEDULES["4"], null), plan.labels)
     return {name: glyph_figures.sheet(x, labels, each) for name, (x, labels) in laws.items()}
-
-
-def measured(weights: Path, folder: Path, *, per_class: int, theory_per_class: int, seed: int) -> dict[str, Any]:
-    """All numbers of figure F8.
-
-    Args:
-        weights: what ``train_glyphs.py`` exported.
-        folder: the samples' folder; an interrupted run resumes.
-        per_class: samples of each class.
-        theory_per_class: the same for the exact mixture.
-        seed: the seed of all noise.
-
-    Raises:
-        FileNotFoundError, ValueError: what :func:`train_glyphs.load_model` refuses.
-    """
-    model: Any = load_model(weights)
-    sets = model.sets
-    nulls = [null_token(classes, sets) for classes in sets]
-    train, held_out = (glyphs.load(split, classes=max(sets)) for split in ("train", "held_out"))
-    real = held_out.first(sets[0])
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
-    plan = Plan(digest, model, folder, classes=sets[0], per_class=per_class, seed=seed)
-    return {
-        "schedules": {name: schedule.to_dict() for name, schedule in SCHEDULES.items()},
-        "sets": list(sets),
-        "characters": list(train.characters[: sets[0]]),
-        **observe(plan, train, held_out, sets, nulls),
-        "theory": predict(train, real, sets, folder, per_class=theory_per_class, seed=seed),
-        "shown": shown(plan, real, nulls),
-    }

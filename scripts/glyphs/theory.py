@@ -25,6 +25,7 @@ import torch
 from kdist import Schedule, digits
 from kdist.theory import GaussianMixtureDenoiser, mean_field
 from scripts.glyphs import data as glyphs
+from scripts.results.law_distance import in_many_dimensions
 
 __all__ = ["WIDTH", "Spectrum", "class_means", "empirical_mixture", "in_units", "mean_field_rows"]
 
@@ -106,13 +107,8 @@ def mean_field_rows(
                     sigma_max=digits.SIGMA_MAX / spectrum.unit,
                     noise=noise,
                 )
-                rows.append(
-                    {
-                        "solver": solver,
-                        "schedule": name,
-                        "set": 2**power,
-                        "overshoot": float(found.overlap[-1] - 1),
-                        "trace_ratio": float(found.variance_ratio[-1]),
-                    }
-                )
+                overshoot, ratio = float(found.overlap[-1] - 1), float(found.variance_ratio[-1])
+                apart = float(in_many_dimensions(overshoot / math.sqrt(spectrum.within_var), ratio))
+                row = {"solver": solver, "schedule": name, "set": 2**power, "energy_distance": apart}
+                rows.append(row | {"overshoot": overshoot, "trace_ratio": ratio})
     return rows

@@ -1,13 +1,14 @@
-"""F8: distortion against the number of competing classes, on one network (train_glyphs.py, measure_glyphs.py)."""
+"""F8: distortion against the number of competing classes, on one network (scripts/glyphs)."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from scripts.glyphs import experiment, tuned
 from scripts.glyphs import figures as glyph_figures
 from scripts.glyphs import measure as measure_glyphs
 
@@ -19,28 +20,44 @@ def compute(
     *,
     weights: str = "docs/data/glyphs.safetensors",
     folder: str = "runs/glyphs/measure",
-    per_class: int = 32,
-    theory_per_class: int = 16,
-    seed: int = 0,
-    saved: str | None = None,
+    per_class: int,
+    theory_per_class: int,
+    seed: int,
+    tune_seed: int,
+    tune_per_class: int,
+    steps: int,
+    largest: int | None = None,
+    families: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """All numbers and a few samples, see :func:`measure_glyphs.measured`.
+    """All numbers and a few samples, see :mod:`scripts.glyphs.experiment`; ``tuned``: :mod:`scripts.glyphs.tuned`.
 
     Args:
         store: where measurements are kept, :mod:`results.store`.
-        weights, folder, per_class, theory_per_class, seed: the same as there.
-        saved: the data of another run, to be drawn again instead of measuring.
+        weights, folder, per_class, theory_per_class, seed, steps: the same as there.
+        tune_seed, tune_per_class: the samples that settings are chosen by.
+        largest: leave out sets of more classes.
+        families: of :data:`tuned.SCHEDULED`, what is tuned (None: all).
     """
-    if saved is not None:
-        return store.get({"saved": saved}, lambda: json.loads(Path(saved).read_text())["records"][0]["value"])
     digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16]
-    options = {"per_class": per_class, "theory_per_class": theory_per_class, "seed": seed}
-
+    options = {"seed": seed, "per_class": per_class, "steps": steps}
+    about = {"weights": digest, **options} | ({"largest": largest} if largest else {})
+    prepared = cache(lambda: experiment.prepare(Path(weights), largest))
     schedules = {name: str(schedule) for name, schedule in measure_glyphs.SCHEDULES.items()}
-    return store.get(
-        {"weights": digest, **options, "schedules": schedules},
-        lambda: measure_glyphs.measured(Path(weights), Path(folder), **options),
+    found: dict[str, Any] = store.get(
+        {**about, "schedules": schedules}, lambda: experiment.observed(prepared(), Path(folder), **options)
     )
+    sampled = options | {"per_class": theory_per_class}
+    theory = store.get(
+        {**about, **sampled, "theory": schedules}, lambda: experiment.predicted(prepared(), Path(folder), **sampled)
+    )
+    chosen = [family for family in tuned.SCHEDULED if families is None or family.name in families]
+    settings = {family.name: [str(setting) for setting in family.settings] for family in chosen}
+    tuning = {"tune_seed": tune_seed, "tune_per_class": tune_per_class}
+    rows = store.get(
+        {**about, **tuning, "families": settings},
+        lambda: tuned.compare(prepared(), Path(folder), **options, **tuning, families=chosen),
+    )
+    return found | {"theory": theory, "tuned": rows}
 
 
 def draw(rows: Mapping[str, Any], path: Path) -> None:
@@ -50,5 +67,5 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
 
 
 def texts(rows: Mapping[str, Any]) -> dict[str, str]:
-    """The tables of :func:`glyph_figures.tables`, and the characters."""
-    return {**glyph_figures.tables(rows), "characters": " ".join(rows["characters"])}
+    """The tables of :func:`glyph_figures.tables` and :func:`tuned.tables`, and the characters."""
+    return {**glyph_figures.tables(rows), **tuned.tables(rows["tuned"]), "characters": " ".join(rows["characters"])}

@@ -1,6 +1,5 @@
 """The glyph measurement on exact mixtures: same noise for every set, numbers that are known, samples kept."""
 
-import json
 import math
 
 import pytest
@@ -13,9 +12,11 @@ from scripts.glyphs import data as glyphs
 from scripts.glyphs import figures as glyph_figures
 from scripts.glyphs import measure as measure_glyphs
 from scripts.glyphs import theory as glyph_theory
+from scripts.glyphs import tuned
+from scripts.glyphs.experiment import Experiment, prepare
 from scripts.glyphs.measure import Judge, Plan
 from scripts.results import glyph_classes
-from scripts.results.store import Store
+from scripts.results.families import FAMILIES, PLAIN
 
 SHAPE = (1, 2, 2)
 CENTRES = torch.tensor([[0.6, 0, 0, 0], [0, 0.6, 0, 0], [0, 0, 0.6, 0], [0, 0, 0, 0.6]]).reshape(4, *SHAPE)
@@ -86,8 +87,8 @@ def test_an_interruption_leaves_no_file(tmp_path):
 def test_unguided_samples_of_an_exact_model_are_undistorted_and_guided_ones_are_not(plan, real):
     origin = CENTRES.flatten(1).mean(0)
     rows = measure_glyphs.measure_all(
-        plan, (2, 4), (4, 5), real.first(2), origin, Judge(real), names=("1", "4"), solver_names=["dpmpp_2m"],
-        resamples=19,
+        plan, (2, 4), (4, 5), real.first(2), origin, Judge(real), solver_names=["dpmpp_2m"], resamples=19,
+        schedules={name: measure_glyphs.SCHEDULES[name] for name in ("1", "4")},
     )  # fmt: skip
     assert [(row["schedule"], row["set"]) for row in rows] == [("1", 0), ("4", 2), ("4", 4)]
     plain, few, many = rows
@@ -99,6 +100,11 @@ def test_unguided_samples_of_an_exact_model_are_undistorted_and_guided_ones_are_
     # against two classes guidance pushes along their difference, against four away from all: the latter is this axis
     assert many["overshoot"][0] > few["overshoot"][0] > plain["overshoot"][0]
     assert few["overshoot_floor"][0] < few["overshoot_floor"][1]
+    # unguided: 0 within four standard errors of the estimate itself, whose 95 % interval is 1.96 of them wide
+    value, low, high = plain["energy_distance"]
+    assert abs(value) < 4 * (high - low) / (2 * 1.96)
+    assert many["energy_distance"][0] > plain["energy_distance"][0]
+    assert many["displacement"][0] >= many["overshoot"][0] - 0.02  # the whole is no shorter than its part, estimated
 
 
 def test_null_tokens_that_sample_their_own_set_are_seen_to(plan, real):
@@ -180,7 +186,7 @@ def test_observations_and_predictions_fit_together(plan, real, tmp_path, monkeyp
     monkeypatch.setattr(
         measure_glyphs.Plan, "samples", lambda self, *_: torch.zeros(len(self.labels), *SHAPE).normal_()
     )
-    theory = measure_glyphs.predict(real, real.first(2), (2, 4), tmp_path, per_class=5, seed=0)
+    theory = measure_glyphs.predict(real, real.first(2), (2, 4), tmp_path, per_class=5, seed=0, steps=4)
     settings = {(row["schedule"], row["set"]) for row in theory["empirical"]}
     assert settings == {("1", 0)} | {(name, classes) for name in ("1.5", "2", "4") for classes in (2, 4)}
 
@@ -195,9 +201,35 @@ def test_the_sample_figure_shows_every_law(tmp_path, real):
     assert sizes[1] == 2 * sizes[0]
 
 
+def test_families_are_tuned_alike_on_other_noise_than_is_reported(tmp_path, real):
+    own = Experiment(TwoSets(), "exact", {2: 4, 4: 5}, real, real)
+    families = [PLAIN, *(family for family in FAMILIES if family.name in ("constant", "interval"))]
+    options = {"seed": 0, "per_class": 6, "tune_seed": 1, "tune_per_class": 5, "steps": 6, "families": families}
+    rows = tuned.compare(own, tmp_path, **options)
+    by_kind = {kind: [row for row in rows if row["kind"] == kind] for kind in ("target", "tried", "reported")}
+    assert [row["set"] for row in by_kind["target"]] == [2, 4]
+    assert len(by_kind["tried"]) == 2 * (1 + 6 + 6)
+    for aim in by_kind["target"]:
+        assert aim["real"] == aim["accuracy_real"][1]
+        for row in by_kind["reported"]:
+            if row["set"] == aim["set"] and row["target"] == "real" and row["setting"]:
+                # what stands for a family reached the target on the tuning seed, and none of it did so nearer
+                found = [r for r in by_kind["tried"] if (r["family"], r["set"]) == (row["family"], row["set"])]
+                reach = [r for r in found if r["accuracy"][0] >= aim["real"]]
+                assert row["setting"] == min(reach, key=lambda r: r["energy_distance"][0])["setting"]
+    first = next(row for row in by_kind["tried"] if row["setting"] == "2")
+    again = next(row for row in by_kind["reported"] if row["setting"] == "1")
+    assert first["calls"] == 12
+    assert again["calls"] == 6
+    tables = tuned.tables(rows)
+    assert set(tables) == {"tuned_real", "tuned_constant"}
+    assert "| 4 | no guidance | `1` |" in tables["tuned_real"]
+
+
 def test_the_figure_is_drawn_from_the_numbers_alone(tmp_path, real):
-    cell = {"overshoot": [0.2, 0.1, 0.3], "trace_ratio": [0.9, 0.8, 1.0], "trace_ratio_correct": [0.7, 0.6, 0.8]}
-    floors = {"overshoot_floor": [-0.1, 0.1], "trace_ratio_floor": [0.9, 1.1]}
+    cell = {"energy_distance": [0.05, 0.02, 0.08], "displacement": [0.4, 0.3, 0.5], "overshoot": [0.2, 0.1, 0.3]}
+    cell |= {"trace_ratio": [0.9, 0.8, 1.0], "trace_ratio_correct": [0.7, 0.6, 0.8]}
+    floors = {"overshoot_floor": [-0.1, 0.1], "trace_ratio_floor": [0.9, 1.1], "energy_distance_floor": [-0.01, 0.01]}
     share = {"2": [0.9, 0.8, 0.95], "4": [0.8, 0.7, 0.9]}
     rows = [{"solver": "dpmpp_2m", "schedule": "2", "set": p, "accuracy": share, **cell, **floors} for p in (2, 4)]
     plain = rows[0] | {"schedule": "1", "set": 0, "accuracy_real": share}
@@ -213,15 +245,16 @@ def test_the_figure_is_drawn_from_the_numbers_alone(tmp_path, real):
         "theory": {"empirical": theory, "mean_field": theory},
         "shown": {"held-out images": glyph_figures.sheet(glyphs.to_model(real.images), real.labels, 3)},
     }
-    (tmp_path / "saved.json").write_text(json.dumps({"records": [{"key": {}, "value": data}]}))
-    found = glyph_classes.compute(Store(tmp_path / "F8.json"), saved=str(tmp_path / "saved.json"))
+    found = data | {"tuned": [{"kind": "target", "set": 2, "accuracy_real": [0.9, 0.8, 0.95], "real": 0.8}]}
     glyph_classes.draw(found, tmp_path / "F8.png")
     for name in ("F8.png", "F8_samples.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
     texts = glyph_classes.texts(found)
     assert (
-        "| DPM-Solver++(2M) | 2 | 4 | 0.20 [0.10, 0.30] | 0.90 [0.80, 1.00] | 0.70 [0.60, 0.80] |" in texts["network"]
+        "| DPM-Solver++(2M) | 2 | 4 | 0.050 [0.020, 0.080] | 0.40 [0.30, 0.50] | 0.20 [0.10, 0.30] |"
+        in texts["network"]
     )
     assert "**5.00** | 6.00" in texts["null"]
+    assert "| 0.050 [0.020, 0.080] | 0.40 [0.30, 0.50] | 0.40 [0.30, 0.50] |" in texts["paired"]
     with pytest.raises(FileNotFoundError):
-        glyph_classes.compute(Store(tmp_path / "new.json"), weights=str(tmp_path / "none.safetensors"))
+        prepare(tmp_path / "none.safetensors")
