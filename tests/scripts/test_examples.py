@@ -74,7 +74,8 @@ def test_information(run, monkeypatch):
 def test_tune_diffusers(run):
     """The recipe of docs/tuning.md, end to end on random networks; the page quotes its generator."""
     out = run("tune_diffusers")
-    assert re.search(r"etter than constant \S+: energy distance", out)
+    # which of the verdicts it is depends on rounding, which differs between versions of NumPy
+    assert re.search(r"etter than (a constant scale|constant \S+: energy distance)", out)
     assert re.search(r"alignment -?\d\.\d+ on 40 fresh samples", out)
 
 
