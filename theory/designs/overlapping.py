@@ -10,7 +10,7 @@ solver) before it is returned.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -104,10 +104,7 @@ def design(
         >>> print(design(pair, 3.0, keep_variance=0.95))
         late-negative:scale=3.0,sigma_switch=1.16
     """
-    if solver is None and solver_options:
-        raise ValueError(f"design has no {', '.join(solver_options)} (a solver's options need solver=...)")
-    if solver is not None and noise is not None:
-        raise ValueError("the solver sets the noise: leave noise out (eta=... sets a solver's)")
+    _check_solver(solver, solver_options, noise)
     target = Target(
         pairs=(pair_or_pairs,) if isinstance(pair_or_pairs, GaussianPair) else tuple(pair_or_pairs),
         scale=scale,
@@ -125,15 +122,27 @@ def design(
     _check_shape(shape, smoothness)
     if target.scale == 1 and target.met(1.0):
         return Constant(1.0)
-    narrower = any((pair.cond_var < pair.uncond_var).any() for pair in target.pairs)
-    if target.min_scale >= 1 and target.keep_variance >= 1 and narrower:
-        raise _never_below_one(target)
-    if target.min_scale == target.scale:
-        raise ValueError(f"min_scale equals scale ({scale:g}): nothing is left to design")
+    _check_room(target)
     found = window(target) if shape == "window" else Found(free(target, smoothness=smoothness))
     if not target.met(found.schedule):
         raise _infeasible(target, found, shape)
     return found.schedule
+
+
+def _check_solver(solver: Solver | None, solver_options: Mapping[str, Any], noise: float | None) -> None:
+    if solver is None and solver_options:
+        raise ValueError(f"design has no {', '.join(solver_options)} (a solver's options need solver=...)")
+    if solver is not None and noise is not None:
+        raise ValueError("the solver sets the noise: leave noise out (eta=... sets a solver's)")
+
+
+def _check_room(target: Target) -> None:
+    """Between the smallest scale and the largest there must be a schedule to look for."""
+    narrower = any((pair.cond_var < pair.uncond_var).any() for pair in target.pairs)
+    if target.min_scale >= 1 and target.keep_variance >= 1 and narrower:
+        raise _never_below_one(target)
+    if target.min_scale == target.scale:
+        raise ValueError(f"min_scale equals scale ({target.scale:g}): nothing is left to design")
 
 
 def _check_shape(shape: str, smoothness: float) -> None:

@@ -113,14 +113,7 @@ def design_on_mixture(
         >>> print(found.schedule)
         early-negative:scale=2.0,sigma_switch=0.5,early=0.5,sigma_end=0.04
     """
-    if per_class < 2:
-        raise ValueError(f"a variance needs at least 2 samples per class; got per_class={per_class}")
-    if not unguided[0] > 0:
-        raise ValueError(f"unguided is (trace ratio, overshoot), the first above 0; got {unguided}")
-    if solver_noise(solver):
-        raise ValueError(
-            f"{solver} draws noise of its own, and candidates are compared from the same: take an ODE solver"
-        )
+    _check_options(per_class, unguided, solver)
     law = _Law(mixture)
     if switches is None:
         switches = [_three_digits(part * law.gap) for part in SWITCHES]
@@ -155,6 +148,17 @@ def design_on_mixture(
             most.trace_ratio,
         )
     return min(kept, key=lambda design: design.distortion)
+
+
+def _check_options(per_class: int, unguided: tuple[float, float], solver: str) -> None:
+    if per_class < 2:
+        raise ValueError(f"a variance needs at least 2 samples per class; got per_class={per_class}")
+    if not unguided[0] > 0:
+        raise ValueError(f"unguided is (trace ratio, overshoot), the first above 0; got {unguided}")
+    if solver_noise(solver):
+        raise ValueError(
+            f"{solver} draws noise of its own, and candidates are compared from the same: take an ODE solver"
+        )
 
 
 class _Law:
