@@ -76,6 +76,7 @@ def test_what_the_pages_say_in_words_of_f9():
         ("tuning.md", "| network | method | repeats |"),
         ("tuning.md", "| network | method | distance: part"),
         ("tuning.md", "| network | seed |"),
+        ("tuning.md", "| warm starts |"),
     ],
 )
 def test_shared_tables_are_those_of_the_results(page, heading):
