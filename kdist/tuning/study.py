@@ -7,11 +7,13 @@ and every Optuna sampler can take the place of :class:`ThompsonSampler`.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
+import sqlalchemy.exc
 from optuna.trial import TrialState
 
 from .racing import Race
@@ -71,7 +73,7 @@ def open_study(
         ValueError: it is of something else, or is not there with ``resume``.
     """
     study = optuna.create_study(
-        storage=storage, study_name=name, sampler=sampler, direction="minimize", load_if_exists=True
+        storage=_made(storage), study_name=name, sampler=sampler, direction="minimize", load_if_exists=True
     )
     before = study.user_attrs.get("about")
     if before is not None:
@@ -81,6 +83,17 @@ def open_study(
     else:
         study.set_user_attr("about", dict(about))
     return study
+
+
+def _made(storage: Any) -> Any:
+    """The storage with its tables. Workers that start together meet each other's half-made tables: wait, look again."""
+    for pause in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, None):
+        try:
+            return optuna.storages.get_storage(storage)
+        except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.IntegrityError):
+            if pause is None:
+                raise
+            time.sleep(pause)
 
 
 def _check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
