@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.figure import Figure
 
 __all__ = ["figure_png", "figure_uri", "grid", "image_uri", "png_uri", "render"]
@@ -77,6 +79,13 @@ def grid(images: np.ndarray, columns: int, *, gap: int = 1) -> np.ndarray:
     return sheet[..., 0] if channels == 1 else sheet
 
 
+def breakable(name: str) -> Markup:
+    """Long names of sets break after ``_``, ``/``, ``.`` and ``-``, not within a word or a number."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([_/](?=\w)|[.-](?=[^\W\d]))", r"\1<wbr>", str(escape(name))))
+
+
 def render(template: str, *, folder: Path | None = None, **context: Any) -> str:
     """Fill a jinja2 template; ``folder`` is looked into first, then this package's templates (``base.html``)."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -84,4 +93,5 @@ def render(template: str, *, folder: Path | None = None, **context: Any) -> str:
     folders: Sequence[Path] = [TEMPLATES] if folder is None else [folder, TEMPLATES]
     loader = FileSystemLoader([str(path) for path in folders])
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["breakable"] = breakable
     return environment.get_template(template).render(**context)

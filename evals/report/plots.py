@@ -64,6 +64,7 @@ def class_forest(reports: Mapping[str, DistortionReport], columns: Sequence[Colu
                 markersize=4, linewidth=1, label=name,
             )  # fmt: skip
         ax.set_xlim(_limits(ax.get_xlim(), shown))
+        _say_what_is_beyond(ax, shown, np.concatenate([np.arange(len(column.entries)) + o for o in offsets]))
         if column.statistic.ideal is not None:
             ax.axvline(column.statistic.ideal, color="0.5", linewidth=0.8, zorder=1)
         ax.set_yticks(range(len(column.entries)), [_two_lines(entry.name) for entry in column.entries], fontsize=8)
@@ -76,17 +77,37 @@ def class_forest(reports: Mapping[str, DistortionReport], columns: Sequence[Colu
 
 
 def _limits(drawn: tuple[float, float], shown: Sequence[Estimate]) -> tuple[float, float]:
-    """The axis without the few intervals that are so long that nothing else could be read: they run out of it."""
+    """The axis without the few intervals that are so long, and the few values so far out, that nothing else could be
+    read: they run out of it."""
     values = np.array([float(value) for value in shown])
     lengths = np.array([value.half_width for value in shown])
     known = np.isfinite(values)
     if not known.any():
         return drawn
     typical = 4 * np.nanmedian(lengths) if np.isfinite(lengths).any() else 0.0
-    margin = typical + 0.1 * (values[known].max() - values[known].min())
+    low, high = _range(values)
+    margin = typical + 0.1 * (high - low)
     if not margin > 0:
         return drawn
-    return max(drawn[0], values[known].min() - margin), min(drawn[1], values[known].max() + margin)
+    return max(drawn[0], low - margin), min(drawn[1], high + margin)
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    """From the least to the greatest, without the few (one in twenty at most) that are far from all others."""
+    known = values[np.isfinite(values)]
+    low, high = np.quantile(known, (0.05, 0.95))
+    near = known[(known >= low - (high - low)) & (known <= high + (high - low))]
+    return float(near.min()), float(near.max())
+
+
+def _say_what_is_beyond(ax: Axes, shown: Sequence[Estimate], places: np.ndarray) -> None:
+    """Values that the axis leaves out stand at its edge as numbers."""
+    low, high = ax.get_xlim()
+    for value, place in zip(shown, places, strict=True):
+        if math.isfinite(value) and not low <= value <= high:
+            words, edge, side = (f"← {value:.2f}", 0.01, "left") if value < low else (f"{value:.2f} →", 0.99, "right")
+            where: Any = (edge, place)
+            ax.annotate(words, where, xycoords=("axes fraction", "data"), ha=side, va="center", fontsize=7)
 
 
 def _floors(ax: Axes, column: Column) -> None:
@@ -113,7 +134,9 @@ def class_curve(reports: Mapping[str, DistortionReport]) -> Figure:
         left.axhspan(low, high, label="real against real\n(median class)", **_REAL)
         right.axhspan(low, high, **_REAL)
     ratios = {name: np.array([float(e.trace_ratio) for e in report.classes]) for name, report in reports.items()}
-    bins = np.histogram_bin_edges(np.concatenate(list(ratios.values())), bins=40)
+    everything = np.concatenate(list(ratios.values()))
+    low, high = _range(np.append(everything, 1.0))
+    bins = np.histogram_bin_edges(everything, bins=40, range=(low, high))
     for index, (name, values) in enumerate(ratios.items()):
         colour, _ = style(index)
         left.plot(np.arange(1, len(values) + 1), np.sort(values), color=colour, linewidth=1.6, label=name)
@@ -121,6 +144,14 @@ def class_curve(reports: Mapping[str, DistortionReport]) -> Figure:
     for ax in (left, right):
         ax.axhline(1, color="0.5", linewidth=0.8, zorder=1)
         ax.spines[["top", "right"]].set_visible(False)
+    margin = 0.05 * (high - low)
+    if margin > 0:
+        left.set_ylim(low - margin, high + margin)
+    for beyond, place in ((everything[everything > high], 0.97), (everything[everything < low], 0.03)):
+        if len(beyond):
+            words = "out of the picture: " + ", ".join(f"{value:.2f}" for value in np.sort(beyond)[:6])
+            words += f" and {len(beyond) - 6} more" if len(beyond) > 6 else ""
+            left.text(0.5, place, words, transform=left.transAxes, ha="center", va="center", fontsize=8)
     left.set_xlabel("classes, the most shrunk first (each set in its own order)")
     left.set_ylabel("variance kept (trace ratio)")
     right.set_xlabel("number of classes")

@@ -127,7 +127,10 @@ def _permutation(shape: tuple[int, ...], layout: Layout | None, name: str) -> tu
 
 def _check_range(images: torch.Tensor, value_range: ValueRange | None, name: str) -> ValueRange:
     if value_range is None:
-        raise ValueError(f"{name} holds floats: say what black and white are, e.g. value_range=(-1, 1) or (0, 1)")
+        raise ValueError(
+            f"{name} holds floats: say what black and white are, value_range=(-1, 1) or (0, 1) "
+            "(--value-range -1,1 on the command line)"
+        )
     lo, hi = value_range
     if not lo < hi:
         raise ValueError(f"value_range must be (lo, hi) with lo < hi; got {value_range}")

@@ -1,0 +1,41 @@
+"""What the axes of a report show: everything near, and far values as numbers at the edge."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from kdist.evals.report import plots
+from kdist.evals.report.html import breakable
+from kdist.evals.statistics.estimate import Estimate
+
+
+@pytest.fixture
+def ax():
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+def test_range_leaves_out_what_is_far_from_all_others():
+    many = np.linspace(0.8, 1.2, 99)
+    assert plots._range(many) == (0.8, 1.2)
+    assert plots._range(np.append(many, [8.0, np.nan])) == (0.8, 1.2)
+    assert plots._range(np.append(many, -5.0)) == (0.8, 1.2)
+
+
+@pytest.mark.parametrize("few", [[1.0], [1.0, 1.0], [0.5, 8.0], [0.9, 1.0, 8.0, 0.95, 1.1]])
+def test_range_of_few_values_is_all_of_them(few):
+    assert plots._range(np.array(few)) == (min(few), max(few))
+
+
+def test_values_beyond_the_axis_stand_at_its_edge(ax):
+    ax.set_xlim(0, 2)
+    plots._say_what_is_beyond(ax, [Estimate(v) for v in (1.0, 8.043, -3.0, np.nan)], np.arange(4.0))
+    said = {text.get_text(): text.xy for text in ax.texts}
+    assert said == {"8.04 →": (0.99, 1.0), "← -3.00": (0.01, 2.0)}
+
+
+def test_names_break_between_words_and_numbers_do_not():
+    assert breakable("late_negative/run.a-b") == "late_<wbr>negative/<wbr>run.<wbr>a-<wbr>b"
+    assert breakable("0.05 [-0.01, 1e-05]") == "0.05 [-0.01, 1e-05]"
+    assert breakable("a<b&c") == "a&lt;b&amp;c"
