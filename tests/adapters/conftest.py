@@ -52,8 +52,8 @@ class _Component:
 
 
 @pytest.fixture
-def script(monkeypatch):
-    """The panel's script of Forge and the classic web UI, with the few names of theirs that it uses."""
+def load_script(monkeypatch):
+    """Loads the panel's script of Forge and the classic web UI, with the few names of theirs that it uses."""
     gradio = ModuleType("gradio")
     for name in ("Row", "Dropdown", "Slider", "Number", "Textbox", "Markdown", "Plot"):
         setattr(gradio, name, _Component)
@@ -69,8 +69,18 @@ def script(monkeypatch):
     modules.shared = SimpleNamespace(opts=SimpleNamespace(skip_early_cond=0.0))
     for module in (gradio, modules, scripts, components):
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    path = Path(kdist.__file__).parent / "adapters" / "forge" / "scripts" / "kdist_guidance.py"
-    spec = importlib.util.spec_from_file_location("kdist_guidance", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+
+    def load():
+        path = Path(kdist.__file__).parent / "adapters" / "forge" / "scripts" / "kdist_guidance.py"
+        spec = importlib.util.spec_from_file_location("kdist_guidance", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def script(load_script):
+    """The panel's script, loaded."""
+    return load_script()

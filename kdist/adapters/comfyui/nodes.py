@@ -10,7 +10,10 @@ try:
     # absolute: as a custom node this folder is not part of the package
     import kdist
 except ImportError as error:
-    raise ImportError("install kdist for the Python that runs ComfyUI: python -m pip install kdist") from error
+    raise ImportError(
+        "install kdist for the Python that runs ComfyUI: "
+        'python -m pip install "kdist @ git+https://github.com/kdist/kdist"'
+    ) from error
 
 from kdist import rules
 from kdist.adapters.reading import read_schedule

@@ -5,4 +5,4 @@ import importlib.util
 import launch  # the web UI's
 
 if importlib.util.find_spec("kdist") is None:
-    launch.run_pip("install kdist matplotlib", "kdist")
+    launch.run_pip('install matplotlib "kdist @ git+https://github.com/kdist/kdist"', "kdist")

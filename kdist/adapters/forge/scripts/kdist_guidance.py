@@ -8,16 +8,24 @@ import gradio as gr
 from modules import script_callbacks, scripts, shared
 from modules.ui_components import InputAccordion
 
-from kdist.adapters.forge import (
-    FAMILIES,
-    TERMS,
-    conditioning_modifier,
-    curve,
-    panel_schedule,
-    refuse,
-    schedule_denoiser,
-)
-from kdist.schedules import InTerms
+try:
+    from kdist.adapters.forge import (
+        FAMILIES,
+        TERMS,
+        conditioning_modifier,
+        curve,
+        panel_schedule,
+        refuse,
+        schedule_denoiser,
+    )
+    from kdist.schedules import InTerms
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "kdist":
+        raise
+    raise ImportError(
+        "install kdist for the Python that runs the web UI, and start it again: "
+        'python -m pip install matplotlib "kdist @ git+https://github.com/kdist/kdist"'
+    ) from error
 
 # 20 steps of Stable Diffusion with Karras levels, for the picture
 RHO, STEPS = 7.0, 20
