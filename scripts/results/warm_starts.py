@@ -42,13 +42,14 @@ DRAWN, TAKEN = 400, 3  # schedules that a Response predicts, and how many of the
 
 def compute(
     store: Store, *, subject: str, steps: int, samples: int, accuracy: float, calls_per_sample: float, seeds: int,
-    truth: int,
+    truth: int, arms: Sequence[str] = tuple(ARMS),
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """One row for each kind and seed: what was found, and what is true of it on fresh samples."""
+    """One row for each kind (``arms``: not all of them) and seed: what was found, and what is true of it on fresh
+    samples."""
     settings = {"steps": steps, "samples": samples, "accuracy": accuracy, "calls_per_sample": calls_per_sample}
     rows, get = [], partial(network, subject, steps)
     for seed in range(seeds):
-        for arm in ARMS:
+        for arm in arms:
             key = {"warm starts": arm, "subject": subject, **settings, "seed": seed}
             found = store.get(key, partial(search, get, arm, seed, **settings))
             fresh = {"subject": subject, "steps": steps, "truth": truth, "schedule": found["schedule"]}
@@ -141,12 +142,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             continue
         distance = np.array([row["distance"][0] for row in own])
         gap = distance - [reference[row["seed"]] for row in own]
-        error = gap.std(ddof=1) / len(gap) ** 0.5 if len(gap) > 1 else np.nan
+        error = f" ± {gap.std(ddof=1) / len(gap) ** 0.5:.3f}" if len(gap) > 1 else ""
         accuracy = [row["accuracy"][0] for row in own]
         body.append(
             [
                 arm, str(len(own)), number(float(distance.mean()), 3), number(float(distance.max()), 3),
-                "" if arm == "all" else f"{gap.mean():+.3f} ± {error:.3f}", number(float(np.mean(accuracy)), 3),
+                "" if arm == "all" else f"{gap.mean():+.3f}{error}", number(float(np.mean(accuracy)), 3),
                 str(sum(value < row["bound"] for value, row in zip(accuracy, own, strict=True))),
             ]
         )  # fmt: skip

@@ -72,3 +72,6 @@ def test_differences_are_taken_seed_by_seed():
     assert lines[2] == "| all | 2 | 0.020 | 0.030 |  | 0.950 | 0 |"
     # 0.01 and 0.03 more: their mean, and half of their difference
     assert lines[3] == "| constants only | 2 | 0.040 | 0.060 | +0.020 ± 0.010 | 0.920 | 1 |"
+    # one search has no error
+    lines = warm_starts.table([rows[0], rows[2]]).splitlines()
+    assert lines[3] == "| constants only | 1 | 0.020 | 0.020 | +0.010 | 0.890 | 1 |"
