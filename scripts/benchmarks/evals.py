@@ -37,7 +37,7 @@ def make_features(classes: int, per_class: int, dimension: int, scale: float, se
     means = np.random.default_rng(0).normal(size=(classes, dimension)).astype(np.float32) * spectrum
     features = np.random.default_rng(seed).standard_normal((classes * per_class, dimension), dtype=np.float32)
     features *= np.float32(scale) * spectrum
-    features += np.repeat(means, per_class, axis=0)
+    features.reshape(classes, per_class, dimension)[:] += means[:, None]  # in place: the array may fill the memory
     return features
 
 
