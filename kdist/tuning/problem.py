@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = ["Problem", "as_real", "block_seeds"]
 
 # seeds of one purpose are never those of another
 STAGES = {"probe": 0, "reference": 1, "search": 2, "certify": 3}
+KNOWN_BY = 100  # images that a judge is known again by
 
 
 def block_seeds(seed: int, stage: str, block: int, count: int) -> list[int]:
@@ -72,14 +74,40 @@ class Problem:
         else:
             calls = self.generate.calls - before  # type: ignore[attr-defined]
         columns = self.reference.columns(as_features(self.features, images), labels)
-        if self.judge is not None:
-            judged = self.judge(images)
-            columns["accuracy"] = correctness(judged, labels, self.classes)
-            if (ahead := margins(judged, labels, self.classes)) is not None:
-                columns["margin"] = ahead
-        if self.align is not None:
-            columns["alignment"] = _numbers(self.align(images, labels), len(labels))
+        for judging, by in ((judged, self.judge), (aligned, self.align)):
+            if by is not None:
+                columns.update(judging(by, images, labels, self.classes))
         return columns, calls, images
+
+
+def judged(
+    judge: Callable[[torch.Tensor], Any], images: torch.Tensor, labels: Sequence[Any], classes: Sequence[Any]
+) -> dict[str, np.ndarray]:
+    """(n,) ``accuracy``, 1 or 0, and ``margin`` where the judge scores every class."""
+    given = judge(images)
+    ahead = margins(given, labels, classes)
+    return {"accuracy": correctness(given, labels, classes), **({} if ahead is None else {"margin": ahead})}
+
+
+def aligned(
+    align: Callable[..., Any], images: torch.Tensor, labels: Sequence[Any], classes: Sequence[Any]
+) -> dict[str, np.ndarray]:
+    """(n,) ``alignment``."""
+    return {"alignment": _numbers(align(images, labels), len(labels))}
+
+
+def answers(
+    judging: Callable[..., dict[str, np.ndarray]], by: Callable[..., Any] | None, images: torch.Tensor,
+    labels: Sequence[Any], classes: Sequence[Any],
+) -> dict[str, list[float]]:  # fmt: skip
+    """What a judge says of some of the images that samples are compared with. No network calls; of a judge that gives
+    labels only two images would tell nothing."""
+    if by is None:
+        return {}
+    mixed = np.random.default_rng(0).permutation(len(images)).tolist()
+    rows = list(islice((n for n in mixed if labels[n] in classes), KNOWN_BY))
+    found = judging(by, images[rows], [labels[n] for n in rows], classes)
+    return {name: [float(f"{number:.5g}") for number in column] for name, column in found.items()}
 
 
 def as_features(features: Callable[[torch.Tensor], Any], images: torch.Tensor) -> np.ndarray:
@@ -173,6 +201,8 @@ def make_problem(
         "classes": len(classes),
         "real set": fingerprint(counts=digest, centre=np.round(reference.centre, 4).tolist()),
         "seed": seed,
+        "judge": answers(judged, judge, images, own or [], classes),
+        "align": answers(aligned, align, images, own or [], classes),
         "probe": np.asarray(seen.images).reshape(2, -1)[:, :256].round(3).tolist(),
     }
     return Problem(generate, classes, features, judge, align, seed, seen, reference, tuple(shape), calls, about)

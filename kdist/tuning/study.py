@@ -80,8 +80,8 @@ def open_study(
         _check_same(before, json.loads(json.dumps(about)))
     elif resume:
         raise ValueError(f"nothing to resume: no study in {storage or 'memory'}; run without resume first")
-    else:
-        study.set_user_attr("about", dict(about))
+    if before is None or before.keys() < about.keys():
+        study.set_user_attr("about", {**about, **(before or {})})
     return study
 
 
@@ -97,16 +97,38 @@ def _made(storage: Any) -> Any:
 
 
 def _check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ValueError where a study is of something else. Keys that it lacks were not yet noted when it began: what
+    was measured then is not thrown away for that."""
     for key, value in now.items():
-        same = before.get(key) == value
-        if key == "probe" and before.get(key) is not None:
-            old, new = np.array(before[key]), np.array(value)
-            same = old.shape == new.shape and np.allclose(old, new, atol=1e-2 * max(float(np.abs(old).max()), 1e-9))
-        if not same:
-            what = {"probe": "another model or sampler (the same seeds give other images)"}.get(
-                key, f"other {key}: {before.get(key)!r} there, {value!r} now"
-            )
-            raise ValueError(f"cannot resume: this study is of {what}; choose another --out or study")
+        if key not in before or _same(key, before[key], value):
+            continue
+        what = _OTHER.get(key, f"other {key}: {before[key]!r} there, {value!r} now")
+        raise ValueError(f"cannot resume: this study is of {what}; choose another --out or study")
+
+
+_OTHER = {
+    "probe": "another model or sampler (the same seeds give other images)",
+    "judge": "another judge (it answers otherwise on the same images, unless they come in another order)",
+    "align": "another align (it answers otherwise on the same images, unless they come in another order)",
+}
+
+
+def _same(key: str, before: Any, now: Any) -> bool:
+    """Equal, or for what a device computes, as near as rounding comes."""
+    if key == "probe":
+        return _close(before, now)
+    if key not in ("judge", "align"):
+        return bool(before == now)
+    if before.keys() != now.keys():
+        return False
+    # labels follow from margins where there are some; alone, one in fifty may be on the edge
+    flips = np.mean(np.not_equal(before["accuracy"], now["accuracy"])) if "accuracy" in now else 0.0
+    return bool(flips <= 0.02) and all(_close(before[name], now[name]) for name in now if name != "accuracy")
+
+
+def _close(before: Any, now: Any) -> bool:
+    old, new = np.array(before), np.array(now)
+    return old.shape == new.shape and np.allclose(old, new, atol=1e-2 * max(float(np.abs(old).max()), 1e-9))
 
 
 def record_of(trial: optuna.trial.FrozenTrial) -> Record:

@@ -5,8 +5,10 @@ import threading
 import optuna
 import pytest
 import sqlalchemy.exc
+import torch
 
 from kdist.tuning import study
+from kdist.tuning.problem import make_problem
 
 
 def test_workers_that_start_together(tmp_path):
@@ -37,3 +39,74 @@ def test_a_storage_that_stays_broken_is_said(tmp_path, monkeypatch):
         study.open_study(
             f"sqlite:///{tmp_path / 'no' / 'folder.db'}", "one", optuna.samplers.RandomSampler(), {}, resume=False
         )
+
+
+def scores(images, edge=0.0):
+    """Logits of the two classes of ``toy``, on either side of ``edge``."""
+    return torch.stack([edge - images[:, 0], images[:, 0] - edge], dim=1)
+
+
+def align(images, labels):
+    return 1 - images.square().mean(dim=1)
+
+
+def labels_of(images, edge=0.0):
+    return (images[:, 0] > edge).long()
+
+
+JUDGED = "another judge \\(it answers otherwise on the same images, .*\\)"
+ALIGNED = "another align \\(it answers otherwise on the same images, .*\\)"
+
+
+def about(toy, real, judge=None, align=None):
+    given = {"labels": None, "features": None, "sigmas": None, "seed": 1, "reference_per_class": 50}
+    return make_problem(toy, real=real, judge=judge, align=align, **given).about
+
+
+def opened(url, about, **options):
+    return study.open_study(url, "one", optuna.samplers.RandomSampler(), about, **{"resume": False} | options)
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "message"),
+    [
+        ({"judge": scores}, {"judge": lambda x: scores(x, edge=0.1)}, JUDGED),
+        ({"judge": scores}, {"judge": lambda x: 1.1 * scores(x)}, JUDGED),  # as many errors, surer of them
+        ({"judge": scores}, {"judge": labels_of}, JUDGED),  # the same answers, without margins
+        ({"judge": labels_of}, {"judge": lambda x: labels_of(x, edge=0.2)}, JUDGED),  # some 5 % of answers
+        ({"judge": labels_of}, {}, JUDGED),
+        ({}, {"judge": labels_of}, JUDGED),
+        ({"align": align}, {"align": lambda x, labels: 0.9 * align(x, labels)}, ALIGNED),
+    ],
+)
+def test_a_study_of_another_judge_is_refused(toy, real, tmp_path, first, other, message):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    opened(url, about(toy, real, **first))
+    with pytest.raises(ValueError, match=f"cannot resume: this study is of {message}"):
+        opened(url, about(toy, real, **other))
+
+
+def test_rounding_is_no_other_judge(toy, real, tmp_path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    opened(url, about(toy, real, judge=scores, align=align))
+    # half precision, as another device may compute
+    opened(url, about(toy, real, judge=lambda x: scores(x.half()), align=lambda x, y: align(x.half(), y)), resume=True)
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    opened(other, about(toy, real, judge=labels_of))
+    opened(other, about(toy, real, judge=lambda x: labels_of(x.half())), resume=True)
+
+
+def test_a_study_from_before_judges_were_noted_goes_on_and_notes_it(toy, real, tmp_path):
+    url, now = f"sqlite:///{tmp_path / 'study.db'}", about(toy, real, judge=scores)
+    opened(url, {key: value for key, value in now.items() if key not in ("judge", "align")})
+    assert opened(url, now, resume=True).user_attrs["about"]["judge"] == now["judge"]
+    with pytest.raises(ValueError, match=JUDGED):
+        opened(url, about(toy, real, judge=labels_of))
+
+
+def test_a_judge_is_asked_about_classes_that_are_tuned(toy, real):
+    given = {"features": None, "sigmas": None, "seed": 1, "reference_per_class": 50, "align": None}
+    found = make_problem(toy, real=real, labels=[1], judge=labels_of, **given).about["judge"]
+    right = (real[0][real[1] == 1, 0] > 0).float()
+    assert len(found["accuracy"]) == 100
+    assert sum(found["accuracy"]) / 100 == pytest.approx(float(right.mean()), abs=0.12)  # 3 standard errors of 100
