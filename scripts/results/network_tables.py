@@ -11,7 +11,7 @@ from typing import Any
 from scripts.results.families import FAMILIES, PLAIN
 from scripts.style import interval, markdown, number
 
-__all__ = ["GROUPS", "LAW", "TARGETS", "against", "texts"]
+__all__ = ["GROUPS", "LAW", "TARGETS", "against", "texts", "told_apart"]
 
 LAW = ("energy_distance", "displacement", "trace_ratio", "variance_main", "variance_rest", "overshoot", "separability")
 TARGETS = {"real": "of real images", "constant": "of constant 2"}
@@ -40,8 +40,8 @@ HOLDS = {
 def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Tables ``real_DATA`` and ``constant_DATA`` (energy distance of each family on every training at that target), one
     by the name of each network with everything measured at the accuracy of real images, ``classes`` (Fashion-MNIST by
-    class); ``networks``, ``trainings_DATA``, ``tried``, what holds on all trainings (:func:`_verdicts`), and single
-    numbers."""
+    class), ``rules``; ``networks``, ``trainings_DATA``, ``tried``, what holds on all trainings (:func:`_verdicts`), and
+    single numbers."""
     networks = [row for row in rows if row["kind"] == "network"]
     found = {
         **{network["network"].replace("-", "_"): _in_full(rows, network["network"]) for network in networks},
@@ -60,9 +60,8 @@ def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             at = [n for n in own if any(r.get("target") == target and r["network"] == n["network"] for r in rows)]
             found[f"{target}_{data}"] = _distances(rows, at, target)
         found |= {f"{data}_{name}": text for name, text in said.items()}
-    ruled = {row["network"] for row in rows if row["kind"] == "tried" and row["group"] == "rule"}
-    found["rules_on"] = ", ".join(row["network"] for row in networks if row["network"] in ruled) or "no network"
-    return found | {"holds": markdown(["data, trainings", *HOLDS.values()], kept), "information": _information(rows)}
+    found |= {"rules": _rules(rows, networks), "information": _information(rows)}
+    return found | {"holds": markdown(["data, trainings", *HOLDS.values()], kept)}
 
 
 def _information(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -74,6 +73,33 @@ def _information(rows: Sequence[Mapping[str, Any]]) -> str:
         setting = f"`{best['setting']}`" if best and best["setting"] else ""
         lines.append([row["network"], interval(row["nats"], 1), passes, setting])
     return markdown(["network", "nats in all", "passes log P at sigma", "interval chosen"], lines)
+
+
+def _rules(rows: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]]) -> str:
+    """The rules beside a constant and an interval at the accuracy of real images, on the networks that they were tried
+    on: a line each, the nearest on the first network first."""
+    ruled = [
+        n["network"] for n in networks if any(r["network"] == n["network"] and r.get("group") == "rule" for r in rows)
+    ]
+    found = [_reported(rows, network, "real") for network in ruled]
+    names = [family.name for family in FAMILIES if family.group == "rule" or family.name in ("constant", "interval")]
+    own = [name for name in names if any(name in each for each in found)]
+
+    def distance(name: str) -> float:
+        row = found[0].get(name)
+        return row["energy_distance"][0] if row and row["setting"] else math.inf
+
+    head, lines = ["guidance"], []
+    for network in ruled:
+        head += [f"{network}: setting", "distance at accuracy", "against the constant"]
+    for name in sorted(own, key=distance):
+        cells = []
+        for each in found:
+            row = each.get(name)
+            setting = f"`{row['setting']}`" if row and row["setting"] else ""
+            cells += [setting, _cell(row), "" if name == "constant" else against(row, each.get("constant"))]
+        lines.append([name, *cells])
+    return markdown(head, lines) if ruled else ""
 
 
 def _data(row: Mapping[str, Any]) -> str:
@@ -108,19 +134,23 @@ def _reported(rows: Sequence[Mapping[str, Any]], network: str, target: str) -> d
     }
 
 
+def told_apart(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """``nearer`` or ``further`` than the other by more than 1.96 standard errors of the difference, or ``like it``. The
+    two count as independent. They share their noise, so that smaller differences than these may be real."""
+    difference = row["energy_distance"][0] - other["energy_distance"][0]
+    error = math.hypot(*(one["energy_distance"][2] - one["energy_distance"][1] for one in (row, other))) / 2
+    return "like it" if abs(difference) <= error else "nearer" if difference < 0 else "further"
+
+
 def against(row: Mapping[str, Any] | None, constant: Mapping[str, Any] | None) -> str:
-    """``nearer`` or ``further`` than the constant (of the same accuracy) by more than 1.96 standard errors of the
-    difference, ``like it``, ``not reached``, ``not tried``. The two count as independent. They share their noise, so
-    that smaller differences than these may be real."""
+    """What :func:`told_apart` says of it and the constant of the same accuracy; ``not reached``, ``not tried``."""
     if row is None:
         return "not tried"
     if row["setting"] is None:
         return "not reached"
     if constant is None or constant["setting"] is None:
         return "no constant"
-    difference = row["energy_distance"][0] - constant["energy_distance"][0]
-    error = math.hypot(*(one["energy_distance"][2] - one["energy_distance"][1] for one in (row, constant))) / 2
-    return "like it" if abs(difference) <= error else "nearer" if difference < 0 else "further"
+    return told_apart(row, constant)
 
 
 def _verdicts(rows: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -155,24 +185,23 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _distances(rows: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]], target: str) -> str:
-    """A line for each family, a column for each training, mean and range over them, and how often it is nearer than
-    the constant; the order is that of the mean rank."""
+    """A line for each family that was tried on all of them, a column for each training, mean and range over them, and
+    how often it is nearer than the constant; the order is that of the mean rank."""
     found = [_reported(rows, network["network"], target) for network in networks]
-    names = [family.name for family in (PLAIN, *FAMILIES) if any(family.name in own for own in found)]
+    names = [family.name for family in (PLAIN, *FAMILIES) if all(family.name in own for own in found)]
 
     def rank(name: str) -> float:
         places = []
         for own in found:
             values = sorted(row["energy_distance"][0] for row in own.values() if row["setting"])
-            row = own.get(name)
-            if row is not None:
-                places.append(values.index(row["energy_distance"][0]) if row["setting"] else len(values))
+            row = own[name]
+            places.append(values.index(row["energy_distance"][0]) if row["setting"] else len(values))
         return sum(places) / len(places)
 
     lines = []
     for name in sorted(names, key=rank):
-        own = [each.get(name) for each in found]
-        values = [row["energy_distance"][0] for row in own if row and row["setting"]]
+        own = [each[name] for each in found]
+        values = [row["energy_distance"][0] for row in own if row["setting"]]
         said = [against(row, each.get("constant")) for row, each in zip(own, found, strict=True)]
         compared = (
             "" if name in ("constant", PLAIN.name) else ", ".join(f"{said.count(w)} {w}" for w in dict.fromkeys(said))

@@ -240,16 +240,26 @@ def _on_network(
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """The networks that ship in one picture, their further trainings in a second, ``F9_trainings.png``."""
+    networks = [row for row in rows if row["kind"] == "network"]
+    further = [row for row in networks if "-" in row["network"]]
+    _draw(rows, [row for row in networks if row not in further], path, width=5.0)
+    if further:
+        _draw(rows, further, path.with_name(f"{path.stem}_trainings.png"), width=3.8)
+
+
+def _draw(
+    rows: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]], path: Path, *, width: float
+) -> None:
     """A column for each network: energy distance, displacement and variance kept against accuracy."""
     import matplotlib.pyplot as plt
 
-    networks = [row for row in rows if row["kind"] == "network"]
     panels = {
         "energy_distance": (0.0, (-0.015, 1.0), "energy distance"),
         "displacement": (0.0, (-0.05, 1.0), "means displaced"),
         "trace_ratio": (1.0, (0.4, 1.5), "variance kept"),
     }
-    size = (1.5 + 3.8 * len(networks), 9.5)
+    size = (0.5 + width * len(networks), 9.5)
     figure, axes = plt.subplots(3, len(networks), figsize=size, layout="constrained", squeeze=False, sharex="col")
     for column, network in enumerate(networks):
         own = [row for row in rows if row["network"] == network["network"] and "accuracy" in row]
@@ -265,15 +275,22 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         least = min(0.99, *(row["accuracy"][0] for row in own if row["family"] == PLAIN.name))
         axes[0, column].set_xlim(least - 0.2 * (1 - least), 1 + 0.05 * (1 - least))
         axes[2, column].set_xlabel("accuracy (dashed: of real images)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=9, frameon=False)
+    names = {row["network"] for row in networks}
+    used = {row.get("group") for row in rows if row["network"] in names}
+    handles = [
+        plt.Line2D([], [], ls="", marker=marker, color=colour, label=label)
+        for (group, label), colour, marker in zip(GROUPS.items(), COLOURS, MARKERS, strict=False)
+        if group in used
+    ]
+    columns = 3 if len(networks) < 3 else 6
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
 def _panel(ax: Any, rows: Sequence[Mapping[str, Any]], quantity: str) -> None:
     """Small points: settings on the tuning seed; large ones with bars: what was reported, larger for more calls."""
-    for (group, label), colour, marker in zip(GROUPS.items(), COLOURS, MARKERS, strict=False):
+    for group, colour, marker in zip(GROUPS, COLOURS, MARKERS, strict=False):
         own = [row for row in rows if row["group"] == group]
         tried = [row for row in own if row["kind"] == "tried"]
         if not own:
@@ -282,8 +299,9 @@ def _panel(ax: Any, rows: Sequence[Mapping[str, Any]], quantity: str) -> None:
         ax.plot(*_places(tried, quantity), marker=".", ms=4, lw=0.8, ls=line, color=colour, alpha=0.4)
         shown = [row for row in own if row["kind"] == "reported"]
         x, y = _places(shown, quantity)
-        ax.errorbar(x, y, *(bars(shown, name) for name in (quantity, "accuracy")), fmt="none", lw=0.7, color=colour)
-        ax.scatter(x, y, s=[1.5 * row["calls"] for row in shown], marker=marker, color=colour, label=label, lw=0)
+        style: dict[str, Any] = {"color": colour, "zorder": 2 if group == "rule" else 3}  # many, and much alike
+        ax.errorbar(x, y, *(bars(shown, name) for name in (quantity, "accuracy")), fmt="none", lw=0.7, **style)
+        ax.scatter(x, y, s=[1.5 * row["calls"] for row in shown], marker=marker, lw=0, **style)
 
 
 def _places(rows: Sequence[Mapping[str, Any]], quantity: str) -> tuple[list[float], list[float]]:

@@ -11,6 +11,7 @@ import pytest
 import kdist
 from scripts.pages import choosing, overhead
 from scripts.results import network_tables, networks
+from scripts.results.families import FAMILIES
 from scripts.results.figures import FIGURES
 from scripts.results.store import Store
 
@@ -21,10 +22,52 @@ def test_choosing_is_made_of_the_records():
     assert (DOCS / "choosing.md").read_text() == choosing.page()
 
 
-def test_what_the_pages_say_in_words_of_f9():
+@pytest.fixture(scope="module")
+def f9():
+    return networks.compute(Store(DOCS / "data" / "F9.json", frozen=True), **FIGURES["F9"].full)
+
+
+RULES = [family.name for family in FAMILIES if family.group == "rule"]
+
+
+def test_what_the_pages_say_in_words_of_the_rules(f9):
+    """Results.md, choosing.md: which of nine rules are nearer than a constant, on which network."""
+    assert len(RULES) == 9
+    by_target = {
+        (network, target): {
+            row["family"]: row
+            for row in f9
+            if row["kind"] == "reported" and (row["network"], row["target"]) == (network, target)
+        }
+        for network in ("fashion", "digits")
+        for target in ("real", "constant")
+    }
+    said = {
+        place: {name: network_tables.against(own[name], own["constant"]) for name in RULES}
+        for place, own in by_target.items()
+    }
+    fashion, digits = said["fashion", "real"], said["digits", "real"]
+    assert [name for name in RULES if fashion[name] == "nearer"] == ["MAMBO-G"]
+    assert [name for name in RULES if fashion[name] == "not reached"] == ["power law"]
+    assert [name for name in RULES if digits[name] == "nearer"] == ["MAMBO-G", "power law"]
+    assert {*fashion.values(), *digits.values()} == {"nearer", "like it", "not reached"}
+    own = by_target["fashion", "real"]
+    assert network_tables.told_apart(own["MAMBO-G"], own["interval"]) == "like it"
+    # the constant 1.25 stands for its family at the lower target only
+    assert by_target["digits", "real"]["constant"]["setting"] == "1.5"
+    assert by_target["digits", "constant"]["constant"]["setting"] == "1.25"
+    assert set(said["digits", "constant"].values()) == {"like it"}
+    tried = {(row["network"], row["setting"]): row for row in f9 if row["kind"] == "tried"}
+    for network in ("fashion", "digits"):  # TCFG is a constant of half the guidance
+        for scale, half in ((2, "1.5"), (3, "2"), (5, "3")):
+            rule, constant = tried[network, f"TCFG, {scale}"], tried[network, half]
+            assert rule["energy_distance"][0] == pytest.approx(constant["energy_distance"][0], abs=0.002)
+            assert rule["accuracy"][0] == pytest.approx(constant["accuracy"][0], abs=0.005)
+
+
+def test_what_the_pages_say_in_words_of_f9(f9):
     """The sentences around the numbers of results.md and choosing.md: orders, overlaps and what was not reached."""
-    figure = FIGURES["F9"]
-    rows = networks.compute(Store(DOCS / "data" / "F9.json", frozen=True), **figure.full)
+    figure, rows = FIGURES["F9"], f9
     real = [row for row in rows if row["kind"] == "reported" and row["target"] == "real"]
     by_network = {name: {} for name in figure.full["networks"]}
     for row in real:
@@ -33,7 +76,7 @@ def test_what_the_pages_say_in_words_of_f9():
     assert list(by_network) == ["fashion", "fashion-1", "fashion-2", "digits", "digits-1", "digits-2"]
 
     def by_distance(own):
-        reached = [row for row in own.values() if row["setting"]]
+        reached = [row for name, row in own.items() if row["setting"] and name not in RULES]
         return [row["family"] for row in sorted(reached, key=lambda row: row["energy_distance"][0])]
 
     assert by_distance(fashion)[:3] == ["interval", "dynamic CFG", "CADS"]

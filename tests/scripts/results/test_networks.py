@@ -115,7 +115,7 @@ def test_rows_tables_and_picture(tmp_path):
     shown = texts(rows)
     assert shown["tried"] == "19"
     assert shown["trainings_digits"] == "1"
-    assert shown["rules_on"] == "no network"
+    assert shown["rules"] == ""
     assert "| digits, 1 |" in shown["holds"]
     assert "| digits | " in shown["information"]
     assert "no guidance" in shown["real_digits"]
@@ -158,5 +158,10 @@ def test_what_holds_on_every_training_is_counted():
     table = network_tables._distances(rows, [{"network": name, "real": 0.9} for name in networks], "real")
     lines = {line.split(" | ")[0].strip("| "): line for line in table.splitlines()}
     assert "1 nearer, 1 further" in lines["CADS"]
-    assert "not tried" in lines["TCFG"]
+    assert "TCFG" not in lines  # not tried on each
     assert table.index("interval") < table.index("| constant") < table.index("late negative")
+    networks = [{"network": name} for name in networks]
+    assert network_tables._rules(rows, networks) == ""
+    rules = network_tables._rules([row | {"group": "rule"} for row in rows if row["network"] == "digits"], networks)
+    assert [line.split(" | ")[0].strip("| ") for line in rules.splitlines()[2:]] == ["interval", "constant", "TCFG"]
+    assert rules.splitlines()[4] == "| TCFG | `2` | 0.500 [0.480, 0.520] at 0.900 | further |"
