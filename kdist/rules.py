@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 Rule: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""The type of a rule: ``(cond, uncond, scale, x, sigma) -> denoised``."""
 R = TypeVar("R", bound=Callable[..., torch.Tensor])
 
 

@@ -27,6 +27,7 @@ SOLVERS = (
     "dpmpp_2m_sde",
     "dpmpp_3m_sde",
 )
+"""k-diffusion's solvers by name, without ``sample_``."""
 # these two take (sigma_min, sigma_max[, n]) where the others take the list of sigmas
 _BY_RANGE = ("dpm_fast", "dpm_adaptive")
 

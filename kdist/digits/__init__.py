@@ -32,13 +32,19 @@ __all__ = [
 ]
 
 CLASS_NAMES = tuple("0123456789")
+"""What each label stands for."""
 NUM_CLASSES = len(CLASS_NAMES)
+"""The number of classes, 10."""
 UNCOND = NUM_CLASSES
-# at 8x8 pixels, 20 is all noise: class means lie within a fifth of it
-SIGMA_MIN, SIGMA_MAX = 0.02, 20.0
+"""The ``class_cond`` of the unconditional prediction."""
+SIGMA_MIN = 0.02
+"""The last noise level above 0 that the network was trained for and :func:`sigmas` visits."""
+SIGMA_MAX = 20.0
+"""The first noise level: all noise at 8x8 pixels, where class means lie within a fifth of it."""
 MODEL_PATH = Path(__file__).parent / "model.safetensors"
-# the same network after a quarter of the training: the weak model of autoguidance
+"""The network that :func:`load_model` loads."""
 WEAK_MODEL_PATH = MODEL_PATH.with_name("weak.safetensors")
+"""The same network after a quarter of the training: the weak model of autoguidance."""
 _HELD_OUT_FRACTION, _SPLIT_SEED = 0.2, 0
 
 Split = Literal["train", "held_out", "all"]

@@ -35,11 +35,17 @@ __all__ = [
 ]
 
 NUM_CLASSES = len(CLASS_NAMES)
+"""The number of classes, 10."""
 UNCOND = NUM_CLASSES
-SIGMA_MIN, SIGMA_MAX = 0.02, 80.0
+"""The ``class_cond`` of the unconditional prediction."""
+SIGMA_MIN = 0.02
+"""The last noise level above 0 that the network was trained for and :func:`sigmas` visits."""
+SIGMA_MAX = 80.0
+"""The first noise level."""
 MODEL_PATH = Path(__file__).parent / "model.safetensors"
-# the same network early in its training: the weak model of autoguidance
+"""The network that :func:`load_model` loads."""
 WEAK_MODEL_PATH = MODEL_PATH.with_name("weak.safetensors")
+"""The same network early in its training: the weak model of autoguidance."""
 
 
 def load_model(path: str | Path = MODEL_PATH, *, device: str | torch.device = "cpu") -> ClassConditional:

@@ -19,7 +19,9 @@ __all__ = ["CLASS_NAMES", "FOLDER_VARIABLE", "Split", "load_data"]
 CLASS_NAMES = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
+"""What each label stands for."""
 FOLDER_VARIABLE = "KDIST_FASHION_MNIST"
+"""The environment variable that names the folder of the four files."""
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 _HERE = Path(__file__).parent
 # of what is inside the .gz files: compressed anew they differ
