@@ -14,7 +14,14 @@ __all__ = ["Options", "with_defaults"]
 
 
 class Options(TypedDict, total=False):
-    """Further keyword arguments of :func:`kdist.tune`."""
+    """Further keyword arguments of :func:`kdist.tune`.
+
+    Examples:
+        >>> from kdist.tuning import Options
+        >>> options: Options = {"families": ["constant", "interval"], "scales": (1.0, 4.0), "per_class": 10}
+        >>> sorted(options)  # kdist.tune(generate, labels=..., **options)
+        ['families', 'per_class', 'scales']
+    """
 
     per_class: int
     """Samples of each class for a first look at a schedule (5)."""

@@ -171,6 +171,13 @@ def test_config_round_trip(tmp_path):
     assert loaded.scheduler is None
     copy = guider.new(schedule=2.0)
     assert (copy.schedule, copy.scheduler) == (kdist.Constant(2.0), scheduler)
+    for same in (
+        guider.new(),
+        ScheduleGuidance.from_config(guider.config),
+        ScheduleGuidance(4.0).new(schedule=schedule),
+    ):
+        assert same.schedule == schedule
+    assert not ScheduleGuidance(4.0, None, False).new()._enabled
 
 
 def started(schedule, timestep_index=0, **options):

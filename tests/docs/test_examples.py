@@ -9,6 +9,7 @@ import pytest
 
 MODULES = [
     "kdist",
+    "kdist.adapters.diffusers",
     "kdist.adapters.edm",
     "kdist.compat",
     "kdist.digits",
@@ -20,6 +21,7 @@ MODULES = [
     "kdist.solvers",
     "kdist.theory",
     "kdist.trace",
+    "kdist.tuning",
 ]
 
 

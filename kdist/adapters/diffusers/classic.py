@@ -74,6 +74,23 @@ def scheduled_scale(pipe: Any, schedule: Schedule) -> Iterator[ScheduledScale]:
         RuntimeError: the pipeline called its network and never multiplied by the scale, said at the end (guidance was
             off, or the network is guidance-distilled and took the number as an input).
         ValueError: a schedule per class, or a timestep that the scheduler's run does not have.
+
+    Examples:
+        >>> import types, kdist, torch
+        >>> from diffusers import EulerDiscreteScheduler
+        >>> from kdist.adapters.diffusers import scheduled_scale
+        >>> scheduler = EulerDiscreteScheduler()
+        >>> pipe = types.SimpleNamespace(unet=torch.nn.Identity(), scheduler=scheduler)  # stands for a pipeline
+        >>> pipe.unet.forward = lambda sample, timestep: sample
+        >>> scheduler.set_timesteps(4)
+        >>> with scheduled_scale(pipe, kdist.LateNegative(7.5, 1.5)) as scale:
+        ...     for t in scheduler.timesteps:  # as the pipeline's own loop does, with both predictions
+        ...         _ = pipe.unet(torch.zeros(1), t)
+        ...         print(round(scale.sigmas[-1], 2), scale * 1.0)
+        157.41 7.5
+        9.49 7.5
+        1.46 0.0
+        0.01 0.0
     """
     networks = [getattr(pipe, name) for name in _NETWORKS if getattr(pipe, name, None) is not None]
     if not networks or getattr(pipe, "scheduler", None) is None:

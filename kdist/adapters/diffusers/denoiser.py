@@ -44,6 +44,20 @@ class DiffusersDenoiser(nn.Module):
 
     Raises:
         ValueError: unknown prediction type, or a scheduler without ``alphas_cumprod``.
+
+    Examples:
+        >>> import kdist, torch
+        >>> _ = kdist.compat.repair_torchvision()  # diffusers imports it; a CPU build of torch lacks a part of it
+        >>> from diffusers import DDPMScheduler, UNet2DModel
+        >>> from kdist.adapters.diffusers import DiffusersDenoiser
+        >>> blocks = {"down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"], "block_out_channels": [32]}
+        >>> unet = UNet2DModel(8, num_class_embeds=11, layers_per_block=1, **blocks)  # ten classes and none, untrained
+        >>> denoiser = DiffusersDenoiser(unet, DDPMScheduler())
+        >>> guided = kdist.guide(denoiser, kdist.Interval(3.0, 0.5, 5.0), uncond={"class_labels": 10})
+        >>> sigmas = denoiser.get_sigmas(4)
+        >>> x = torch.randn(2, 3, 8, 8) * sigmas[0]
+        >>> guided(x, sigmas[0].expand(2), class_labels=torch.tensor([3, 7])).shape
+        torch.Size([2, 3, 8, 8])
     """
 
     sigmas: torch.Tensor
@@ -198,6 +212,16 @@ def encode_prompts(
 
     Raises:
         ValueError: another number of negative prompts than of prompts, or zeros together with a negative prompt.
+
+    Examples:
+        >>> import types, torch
+        >>> from kdist.adapters.diffusers import encode_prompts
+        >>> class Pipe(types.SimpleNamespace):  # stands for a StableDiffusionPipeline with its weights
+        ...     def encode_prompt(self, prompt, **options):
+        ...         return torch.ones(len(prompt), 77, 768), torch.zeros(len(prompt), 77, 768)
+        >>> cond, uncond = encode_prompts(Pipe(_execution_device="cpu"), ["a cat", "a dog"], negative_prompt="blurry")
+        >>> {name: tuple(value.shape) for name, value in cond.items()}
+        {'encoder_hidden_states': (2, 77, 768)}
     """
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     given = negative_prompt or ""

@@ -51,6 +51,23 @@ class FlowDenoiser(nn.Module):
     Raises:
         ValueError: a scheduler that is no flow, a guidance-distilled network, or an unknown network without
             ``timestep_of_noise``.
+
+    Examples:
+        >>> import kdist, torch
+        >>> _ = kdist.compat.repair_torchvision()  # diffusers imports it; a CPU build of torch lacks a part of it
+        >>> from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+        >>> from kdist.adapters.diffusers import FlowDenoiser
+        >>> sizes = {"sample_size": 4, "patch_size": 2, "num_layers": 1, "attention_head_dim": 8}
+        >>> widths = dict.fromkeys(["joint_attention_dim", "caption_projection_dim", "pooled_projection_dim"], 16)
+        >>> channels = {"in_channels": 4, "out_channels": 4, "num_attention_heads": 2}
+        >>> transformer = SD3Transformer2DModel(**sizes, **widths, **channels)  # of SD3's kind, tiny and untrained
+        >>> denoiser = FlowDenoiser(transformer, FlowMatchEulerDiscreteScheduler())
+        >>> cond, uncond = (
+        ...     {"encoder_hidden_states": torch.randn(2, 5, 16), "pooled_projections": torch.randn(2, 16)} for _ in "cu"
+        ... )
+        >>> guided = kdist.guide(denoiser, kdist.Interval(4.0, 0.3, 3.0), uncond=uncond)
+        >>> guided(torch.randn(2, 4, 4, 4), torch.full((2,), 1.5), **cond).shape
+        torch.Size([2, 4, 4, 4])
     """
 
     def __init__(

@@ -50,6 +50,14 @@ class ScheduleGuidance(BaseGuidance):
     Raises:
         ValueError: a schedule that cannot be read.
         TypeError: a schedule of another kind, e.g. a plain function, which a config cannot hold.
+
+    Examples:
+        >>> import kdist
+        >>> _ = kdist.compat.repair_torchvision()  # diffusers imports it; a CPU build of torch lacks a part of it
+        >>> from kdist.adapters.diffusers import ScheduleGuidance
+        >>> guider = ScheduleGuidance(kdist.Interval(6.0, 0.5, 5.0))  # pipe.update_components(guider=guider)
+        >>> print(ScheduleGuidance.from_config(guider.config).schedule)
+        interval:scale=6.0,sigma_lo=0.5,sigma_hi=5.0
     """
 
     ignore_for_config = ["scheduler", "rule", "weak_model", "labels"]  # noqa: RUF012 (diffusers' own convention)
@@ -68,7 +76,8 @@ class ScheduleGuidance(BaseGuidance):
     ) -> None:
         super().__init__(enabled=enabled)
         self.schedule = _read(schedule)
-        self.register_to_config(schedule=self.schedule.to_dict())
+        # diffusers counts what is given by position among the defaults, which from_config and new() then leave out
+        self.register_to_config(schedule=self.schedule.to_dict(), _use_default_values=[])
         self.scheduler = scheduler
         self.rule = rules.linear if rule is None else rule
         self.weak_model = weak_model

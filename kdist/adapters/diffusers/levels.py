@@ -28,6 +28,12 @@ def training_sigmas(scheduler: Any) -> torch.Tensor:
 
     Raises:
         ValueError: the scheduler has no ``alphas_cumprod`` (flow matching, EDM).
+
+    Examples:
+        >>> from diffusers import DDPMScheduler
+        >>> from kdist.adapters.diffusers import training_sigmas
+        >>> [round(float(sigma), 2) for sigma in training_sigmas(DDPMScheduler())[[0, 999]]]
+        [0.01, 157.41]
     """
     alphas = getattr(scheduler, "alphas_cumprod", None)
     if alphas is None:
@@ -47,6 +53,12 @@ def scheduler_sigmas(scheduler: Any, steps: int) -> torch.Tensor:
     Args:
         scheduler: any diffusers scheduler with ``timesteps``.
         steps: Number of steps, as for ``set_timesteps``.
+
+    Examples:
+        >>> from diffusers import EulerDiscreteScheduler
+        >>> from kdist.adapters.diffusers import scheduler_sigmas
+        >>> [round(float(sigma), 2) for sigma in scheduler_sigmas(EulerDiscreteScheduler(), 4)]
+        [157.41, 9.49, 1.46, 0.01, 0.0]
     """
     scheduler = copy.deepcopy(scheduler)
     scheduler.set_timesteps(steps)
@@ -67,6 +79,14 @@ def sigma_of_timestep(scheduler: Any, timestep: Any, step: int | None = None) ->
 
     Raises:
         ValueError: a timestep that this run of the scheduler does not have.
+
+    Examples:
+        >>> from diffusers import EulerDiscreteScheduler
+        >>> from kdist.adapters.diffusers import sigma_of_timestep
+        >>> scheduler = EulerDiscreteScheduler()
+        >>> scheduler.set_timesteps(4)
+        >>> [round(sigma_of_timestep(scheduler, t), 2) for t in scheduler.timesteps]
+        [157.41, 9.49, 1.46, 0.01]
     """
     index = _index(scheduler, float(timestep), step)
     sigmas = getattr(scheduler, "sigmas", None)
