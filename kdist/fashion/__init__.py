@@ -39,7 +39,7 @@ NUM_CLASSES = len(CLASS_NAMES)
 UNCOND = NUM_CLASSES
 """The ``class_cond`` of the unconditional prediction."""
 SIGMA_MIN = 0.02
-"""The last noise level above 0 that the network was trained for and :func:`sigmas` visits."""
+"""The last noise level above 0 that :func:`sigmas` visits."""
 SIGMA_MAX = 80.0
 """The first noise level."""
 MODEL_PATH = Path(__file__).parent / "model.safetensors"
