@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from kdist import Schedule, digits
-from kdist.theory import GaussianMixtureDenoiser, mean_field
+from kdist.theory import GaussianMixtureDenoiser, phase_diagram
 from scripts.glyphs import data as glyphs
 from scripts.results.law_distance import in_many_dimensions
 
@@ -96,19 +96,22 @@ def mean_field_rows(
     spectrum: Spectrum, schedules: Mapping[str, Schedule], noises: Mapping[str, float], largest: int
 ) -> list[dict[str, Any]]:
     """The mean-field curve: rows as those of the measurement, over all powers of two up to ``largest`` classes."""
+    counts = [2**power for power in range(2, int(math.log2(largest)) + 1)]
+    in_order = [in_units(schedule, spectrum.unit) for schedule in schedules.values()]
     rows = []
     for solver, noise in noises.items():
-        for name, schedule in schedules.items():
-            for power in range(2, int(math.log2(largest)) + 1):
-                found = mean_field(
-                    spectrum.alpha(2**power),
-                    in_units(schedule, spectrum.unit),
-                    within_var=spectrum.within_var,
-                    sigma_max=digits.SIGMA_MAX / spectrum.unit,
-                    noise=noise,
-                )
-                overshoot, ratio = float(found.overlap[-1] - 1), float(found.variance_ratio[-1])
+        found = phase_diagram(
+            [spectrum.alpha(count) for count in counts],
+            range(len(in_order)),
+            within_var=spectrum.within_var,
+            sigma_max=digits.SIGMA_MAX / spectrum.unit,
+            noise=noise,
+            family=lambda index: in_order[int(index)],
+        )
+        for column, name in enumerate(schedules):
+            for line, count in enumerate(counts):
+                overshoot, ratio = float(found.overlap[line, column] - 1), float(found.variance_ratio[line, column])
                 apart = float(in_many_dimensions(overshoot / math.sqrt(spectrum.within_var), ratio))
-                row = {"solver": solver, "schedule": name, "set": 2**power, "energy_distance": apart}
+                row = {"solver": solver, "schedule": name, "set": count, "energy_distance": apart}
                 rows.append(row | {"overshoot": overshoot, "trace_ratio": ratio})
     return rows

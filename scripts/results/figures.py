@@ -281,7 +281,7 @@ FIGURES: dict[str, Figure] = {
             "subjects": {
                 "digits": {
                     "accuracy": 0.5,
-                    "samples": 120,
+                    "samples": 100,
                     "truth": 2,
                     "repeats": {"tune": 1, "random": 1, "hand": 1},
                 },

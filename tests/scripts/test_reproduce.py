@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from scripts import reproduce
 from scripts.results import contenders, digits_front
@@ -13,38 +11,31 @@ from scripts.results.figures import FIGURES
 from scripts.results.store import NotMade, Store
 
 ROOT = Path(__file__).parents[2]
-APP = typer.Typer()
-APP.command()(reproduce.main)
 
 
-def invoke(*arguments):
-    return CliRunner().invoke(APP, list(map(str, arguments)))
-
-
-@pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    """Everything at toy size."""
-    folder = tmp_path_factory.mktemp("quick")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        result = invoke("--quick", "--out", folder)
-    assert result.exit_code == 0, result.output
-    return folder
-
-
-def test_quick_makes_every_figure_and_the_page(out):
+@pytest.mark.parametrize("name", FIGURES)
+def test_quick_makes_the_figure_and_its_part_of_the_page(toys, name):
+    out = toys.make(name)
+    assert (out / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    about = json.loads((out / "data" / f"{name}.json").read_text())["about"]
+    assert about["command"] == f"python scripts/reproduce.py --only {name} --quick"
+    assert {"torch", "numpy"} <= set(about["versions"])
     page = (out / "results.md").read_text()
-    for name, figure in FIGURES.items():
-        assert (out / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
-        about = json.loads((out / "data" / f"{name}.json").read_text())["about"]
-        assert about["command"] == f"python scripts/reproduce.py --only {name} --quick"
-        assert {"torch", "numpy"} <= set(about["versions"])
-        assert figure.title in page
-        assert f"figures/{name}.png" in page
+    assert FIGURES[name].title in page
+    assert f"figures/{name}.png" in page
     assert "toy size" in page  # nobody takes it for the results
 
 
-def test_what_was_measured_is_not_measured_again(out, monkeypatch):
+def test_without_a_choice_every_figure_is_made(invoke, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(reproduce, "make", lambda name, *_, measure, **__: asked.append((name, measure)))
+    monkeypatch.setattr(reproduce, "page", lambda *_, **__: "")
+    assert invoke("--quick", "--out", tmp_path).exit_code == 0
+    assert asked == [(name, True) for name in FIGURES]
+
+
+def test_what_was_measured_is_not_measured_again(invoke, toys, monkeypatch):
+    out = toys.make("F1", "F5")
     monkeypatch.setattr(digits_front, "outcome", None)  # would fail if it were called
     before = {path: path.read_text() for path in (out / "data").iterdir()}
     page = (out / "results.md").read_text()
@@ -71,7 +62,7 @@ def test_the_committed_page_is_that_of_the_committed_data(tmp_path):
     assert reproduce.with_table(readme, texts["F5"]["short"]) == readme
 
 
-def test_refusals(tmp_path):
+def test_refusals(invoke, tmp_path):
     for arguments, words in (
         (["--only", "F99", "--out", tmp_path], "no figure F99"),
         (["--quick"], "would replace the real results"),

@@ -60,21 +60,28 @@ class Grid:
         sigmas[0] = top
         if sigma_min < floor:
             sigmas = np.append(sigmas, sigma_min)
-        pieces, weights = [np.log(c + sigmas[:1] ** 2)], []
-        for high, low in itertools.pairwise(sigmas):
-            # just inside the panel, so that a jump at its end is not seen from the wrong side
-            inside = np.clip(np.array([1e-7, 0.25, 0.5, 0.75, 1 - 1e-7]) * (low - high) + high, floor, top)
-            strength = max(float(np.abs(f(inside) - 1).max()) for f in functions)
-            span = math.log(c + high**2) - math.log(c + low**2)
-            steps = max(2, math.ceil(span / _STEP * (1 + strength / 5 + sharpness)))
-            if steps > _MAX_STEPS:
-                raise ValueError(f"schedule reaches scale {strength + 1:.3g} above sigma={low:.3g}: bound it (clip)")
-            half = np.linspace(math.log(c + high**2), math.log(c + low**2), 2 * steps + 1)
-            at = np.clip(sigma_of(half, c), max(floor, low * (1 + 1e-7)), high * (1 - 1e-7))
-            values = np.stack([f(at) - 1 for f in functions], axis=-1)
-            weights.append(np.stack([values[:-1:2], values[1::2], values[2::2]], axis=1))
-            pieces.append(half[2::2])
-        return cls(np.concatenate(pieces), np.concatenate(weights), c)
+        # just inside each panel, so that a jump at its end is not seen from the wrong side
+        part = np.array([1e-7, 0.25, 0.5, 0.75, 1 - 1e-7])
+        inside = np.clip(sigmas[:-1, None] + part * np.diff(sigmas)[:, None], floor, top)
+        strength = np.max([np.abs(f(inside) - 1).max(axis=1) for f in functions], axis=0)
+        ends = np.log(c + sigmas**2)
+        steps = np.maximum(2, np.ceil(-np.diff(ends) / _STEP * (1 + strength / 5 + sharpness)))
+        if steps.max() > _MAX_STEPS:
+            worst = int(steps.argmax())
+            raise ValueError(
+                f"schedule reaches scale {strength[worst] + 1:.3g} above sigma={sigmas[worst + 1]:.3g}: bound it (clip)"
+            )
+        halves = [np.linspace(*pair, 2 * int(n) + 1) for pair, n in zip(itertools.pairwise(ends), steps, strict=True)]
+        at = [
+            np.clip(sigma_of(half, c), max(floor, low * (1 + 1e-7)), high * (1 - 1e-7))
+            for half, (high, low) in zip(halves, itertools.pairwise(sigmas), strict=True)
+        ]
+        # each schedule is called once with all levels
+        values = np.stack([f(np.concatenate(at)) - 1 for f in functions], axis=-1)
+        offsets = np.cumsum([0, *map(len, at[:-1])])
+        starts = np.concatenate([o + np.arange(0, len(half) - 1, 2) for o, half in zip(offsets, halves, strict=True)])
+        ell = np.concatenate([ends[:1], *(half[2::2] for half in halves)])
+        return cls(ell, values[starts[:, None] + np.arange(3)], c)
 
 
 @dataclass(frozen=True, eq=False)

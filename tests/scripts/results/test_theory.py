@@ -21,32 +21,25 @@ def scripts():
 
 
 @pytest.fixture(scope="module")
-def quick(scripts, tmp_path_factory):
-    """Folder, rows and texts of every figure at toy size, each computed once."""
-    out = tmp_path_factory.mktemp("results")
-    made = {}
+def quick(scripts, toys):
+    """Folder and rows of every figure at toy size."""
+    out, rows = toys.make(*FIGURES), {}
     for name in FIGURES:
-        module, store = getattr(scripts, name), scripts.store.Store(out / f"{name}.json")
-        rows = module.compute(store, **scripts.figures[name].quick)
-        store.finish()
-        made[name] = rows
-    return SimpleNamespace(out=out, rows=made)
+        frozen = scripts.store.Store(out / "data" / f"{name}.json", frozen=True)
+        rows[name] = getattr(scripts, name).compute(frozen, **scripts.figures[name].quick)  # all of it was stored
+    return SimpleNamespace(out=out, rows=rows)
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_everything_is_stored_drawn_and_said(scripts, quick, name):
-    module = getattr(scripts, name)
-    frozen = scripts.store.Store(quick.out / f"{name}.json", frozen=True)
-    rows = module.compute(frozen, **scripts.figures[name].quick)  # raises NotMade where anything is missing
-    said = module.texts(rows)
-    assert said == module.texts(quick.rows[name])
+def test_everything_is_drawn_and_said(scripts, quick, name):
+    said = getattr(scripts, name).texts(quick.rows[name])
     assert all(isinstance(value, str) and value for value in said.values())
-    module.draw(rows, quick.out / f"{name}.png")
-    assert (quick.out / f"{name}.png").stat().st_size > 10_000
+    assert said["gaussian" if name == "F4" else "table"] in (quick.out / "results.md").read_text()
+    assert (quick.out / "figures" / f"{name}.png").stat().st_size > 10_000
 
 
 def test_another_setting_is_measured_again(scripts, quick):
-    frozen = scripts.store.Store(quick.out / "F1.json", frozen=True)
+    frozen = scripts.store.Store(quick.out / "data" / "F1.json", frozen=True)
     with pytest.raises(scripts.store.NotMade):
         scripts.F1.compute(frozen, **(scripts.figures["F1"].quick | {"steps": [11]}))
 
