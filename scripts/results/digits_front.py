@@ -59,7 +59,7 @@ README_ROWS = (
     "interval",
     "early negative",
 )
-SHORT = (  # the rows whose distance from the real law is measured
+SHORT = (  # the rows of the first table; the distance of the others is measured from fewer samples
     "no guidance",
     "constant 1.25",
     "constant 1.5",
@@ -156,6 +156,7 @@ def compute(
     steps: int,
     accuracy: float,
     resamples: int,
+    law_per_class: int,
     finalists: Mapping[str, int] | None = None,
     names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
@@ -168,13 +169,18 @@ def compute(
         steps: the solver's steps.
         accuracy: wanted, see :func:`best`.
         resamples: the number behind the floors.
+        law_per_class: the distance of rows that are not in :data:`SHORT` is from so many samples of each seed.
         finalists: contenders that are reported from more samples, and how many of each class and seed.
         names: only these contenders.
     """
     weights = [hashlib.sha256(p.read_bytes()).hexdigest()[:12] for p in (digits.MODEL_PATH, digits.WEAK_MODEL_PATH)]
 
-    def get(setting: Setting, seeds: Sequence[int], number: int, resamples: int = 0) -> dict[str, Any]:
-        options = {"seeds": list(seeds), "per_class": number, "steps": steps, "resamples": resamples}
+    def get(
+        setting: Setting, seeds: Sequence[int], number: int, resamples: int = 0, quantities: Sequence[str] = QUANTITIES
+    ) -> dict[str, Any]:
+        options: dict[str, Any] = {"seeds": list(seeds), "per_class": number, "steps": steps, "resamples": resamples}
+        if quantities is not QUANTITIES:
+            options["quantities"] = list(quantities)
         key = {**asdict(setting), **options, "weights": weights}
         return store.get(key, lambda: outcome(setting, **options))
 
@@ -202,26 +208,23 @@ def compute(
         about: dict[str, Any] = {"name": contender.name, "family": contender.family, "tried": len(contender.settings)}
         about |= {"per_class": number * len(report_seeds), "promised": promised}
         rows.append({**about, **asdict(setting), **found})
-        if contender.name in SHORT:
-            options = {"seeds": list(report_seeds), "per_class": per_class, "steps": steps, "resamples": resamples}
-            options["quantities"] = list(LAW)
-            key = {**asdict(setting), **options, "weights": weights}
-            law = store.get(key, lambda setting=setting, options=options: outcome(setting, **options))
-            rows[-1] |= {name: law[name] for name in LAW} | {"law_floor": law.get("floor", {})}
+        law_samples = per_class if contender.name in SHORT else law_per_class
+        law = get(setting, report_seeds, law_samples, resamples, LAW)
+        rows[-1] |= {name: law[name] for name in LAW} | {"law_floor": law.get("floor", {})}
     return rows
 
 
 LABELS = {  # what the figure names: text, offset in points and alignment; in the panel of distance, then of variance
-    "no guidance": ("no guidance", (0, 6), "center", (0, 8), "center"),
-    "constant 1.25": ("1.25", (6, 3), "left", (-7, -10), "right"),
+    "no guidance": ("no guidance", (0, 10), "center", (0, 8), "center"),
+    "constant 1.25": ("1.25", (-3, 6), "right", (-7, -10), "right"),
     "constant 1.5": ("1.5", (6, -3), "left", (6, -2), "left"),
     "constant 2": ("2", (6, -3), "left", (6, -2), "left"),
     "constant 3": ("constant 3", (-14, -3), "right", (-4, -13), "center"),
-    "interval": ("interval", (5, -10), "left", (5, 6), "left"),
-    "late negative": ("late negative", (-4, -12), "right", (-8, -12), "right"),
+    "interval": ("interval", (14, -13), "left", (5, 6), "left"),
+    "late negative": ("late negative", (-17, -3), "right", (-8, -12), "right"),
     "early negative": ("early negative", (-4, 5), "right", (-4, 6), "right"),
     "early negative, 0.25": ("early negative, 0.25", (-4, 5), "right", (-4, -11), "right"),
-    "weak model": ("weak model", (0, 6), "center", (-4, 11), "right"),
+    "weak model": ("weak model", (-12, 9), "right", (-4, 11), "right"),
 }
 LEAST_ACCURACY = 0.95
 
@@ -237,7 +240,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     )
     for panel, (ax, (quantity, right, label)) in enumerate(zip(axes, panels, strict=True)):
         for family, colour, marker in zip(FAMILIES, COLOURS, MARKERS, strict=False):
-            own = [row for row in rows if row["family"] == family and quantity in row]
+            own = [row for row in rows if row["family"] == family]
             if not own:
                 continue
             x, y = ([row[name][0] for row in own] for name in ("accuracy", quantity))
@@ -253,6 +256,9 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         ax.set_xlim(LEAST_ACCURACY, 1.006)
         ax.set_xlabel("accuracy (share recognised as its class)")
         ax.set_ylabel(label)
+    axes[0].set_yscale("symlog", linthresh=0.01)
+    axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes[0].set_ylim(-0.008, 0.2)
     left = sum(row["accuracy"][0] < LEAST_ACCURACY for row in rows)
     axes[1].set_title(f"{left} points further left" if left else "", fontsize=8, loc="left")
     axes[1].legend(fontsize=8, frameon=False, loc="lower left")
@@ -277,7 +283,6 @@ def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         f"{_slug(row['name'])}_{short}": number(row[quantity][0], places)
         for row in rows
         for quantity, short, places in (("energy_distance", "distance", 3), ("displacement", "displacement", 2))
-        if quantity in row
     }
     numbers |= {f"{_slug(row['name'])}_calls": f"{row['calls']:g}" for row in rows}
     numbers |= {f"{_slug(row['name'])}_setting": f"`{row['schedule']}`" for row in rows}
@@ -304,11 +309,13 @@ def _slug(name: str) -> str:
 
 def _table(rows: Sequence[Mapping[str, Any]], real: Mapping[str, float]) -> str:
     """The main quantities of every row, numbered as in the figure."""
-    head = ["", "guidance", "variance kept", "overshoot", "accuracy", "separability", "calls"]
+    head = ["", "guidance", "distance", "displaced", "variance kept", "overshoot", "accuracy", "separability", "calls"]
     lines = [
         [
             str(n),
             row["name"],
+            interval(row["energy_distance"], 3),
+            number(row["displacement"][0]),
             interval(row["trace_ratio"]),
             interval(row["overshoot"], sign=True),
             interval(row["accuracy"], 3),
@@ -318,14 +325,14 @@ def _table(rows: Sequence[Mapping[str, Any]], real: Mapping[str, float]) -> str:
         for n, row in enumerate(rows, 1)
     ]
     if real:
-        reference = ["", "real digits", "1", "0", f"{real['accuracy']:.3f}", f"{real['separability']:.2f}", ""]
-        lines.insert(0, reference)
+        judged = [f"{real['accuracy']:.3f}", f"{real['separability']:.2f}"]
+        lines.insert(0, ["", "real digits", "0", "0", "1", "0", *judged, ""])
     return markdown(head, lines)
 
 
 def _law(rows: Sequence[Mapping[str, Any]], *, short: bool = False) -> str:
     """How far the samples are from the real law, the nearest first; ``short`` is README's."""
-    measured = sorted((row for row in rows if "energy_distance" in row), key=lambda row: row["energy_distance"][0])
+    measured = sorted((row for row in rows if row["name"] in SHORT), key=lambda row: row["energy_distance"][0])
     head = ["guidance", "distance", "variance kept", "accuracy", "calls"]
     if not short:
         head[2:3] = ["means displaced", "variance kept", "main directions", "rest"]

@@ -121,6 +121,7 @@ FIGURES: dict[str, Figure] = {
             "tune_per_class": 60,
             "report_seeds": [101, 102, 103],
             "per_class": 100,
+            "law_per_class": 50,
             "finalists": {
                 "no guidance": 167,
                 "constant 1.25": 167,
@@ -140,6 +141,7 @@ FIGURES: dict[str, Figure] = {
             "tune_per_class": 2,
             "report_seeds": [101, 102],
             "per_class": 3,
+            "law_per_class": 2,
             "steps": 4,
             "accuracy": 0.985,
             "resamples": 3,

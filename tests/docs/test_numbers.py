@@ -10,7 +10,7 @@ import pytest
 
 import kdist
 from scripts.pages import choosing, overhead
-from scripts.results import network_tables, networks
+from scripts.results import digits_front, glyph_classes, network_tables, networks
 from scripts.results.families import FAMILIES
 from scripts.results.figures import FIGURES
 from scripts.results.store import Store
@@ -110,6 +110,56 @@ def test_what_the_pages_say_in_words_of_f9(f9):
     for name, own in by_network.items():
         upper = kdist.parse(own["interval"]["setting"]).sigma_hi
         assert (upper / ends[name] > 3) == name.startswith("digits")
+
+
+def test_what_the_pages_say_in_words_of_f5():
+    """Which rows are further than a constant that is recognised as often, and which are like no guidance."""
+    made = digits_front.compute(Store(DOCS / "data" / "F5.json", frozen=True), **FIGURES["F5"].full)
+    rows = {row["name"]: row for row in made}
+
+    def value(name, quantity="energy_distance"):
+        return rows[name][quantity][0]
+
+    def said(name, other):
+        return network_tables.told_apart(rows[name], rows[other])
+
+    for name in ("late negative", "linear in variance", "early negative", "designed on the class mixture"):
+        assert said(name, "constant 1.25") == "further"
+    for name in ("late negative", "linear in variance"):
+        assert value(name, "accuracy") == pytest.approx(value("constant 1.25", "accuracy"), abs=0.001)
+        assert value(name, "trace_ratio") < value("constant 1.25", "trace_ratio")
+    for name in ("early negative", "window, then conditional"):
+        assert value(name, "accuracy") <= value("constant 1.5", "accuracy")
+        assert said(name, "constant 1.5") == "further"
+    assert value("SDE, late negative", "accuracy") < 0.985
+    for quantity in ("energy_distance", "accuracy"):
+        returning = value("window, then guided again", quantity)
+        assert value("constant 1.25", quantity) < returning < value("constant 1.5", quantity)
+    assert said("early negative, 0.25", "constant 1.25") == "like it"
+    for quantity in ("recall", "coverage"):
+        assert value("early negative", quantity) < value("no guidance", quantity)
+    weak = ("weak model", "weak model, interval")
+    for name in (*weak, "linear ramp", "cosine ramp", "constant, tuned", "interval"):
+        assert said(name, "no guidance") == "like it"
+        assert value(name, "accuracy") > rows["no guidance"]["accuracy"][2]
+        assert (abs(value(name, "trace_ratio") - 1) < 0.03) == (name in weak)
+    for name in ("rescaled", "projected (APG)", "CFG-Zero*"):
+        assert rows[name]["schedule"] == "1.25"
+        assert said(name, "constant 1.25") == "like it"
+
+
+def test_what_the_pages_say_in_words_of_f8():
+    """Which families are further than a constant against 2048 classes."""
+    found = glyph_classes.compute(Store(DOCS / "data" / "F8.json", frozen=True), **FIGURES["F8"].full)
+    most = [row for row in found["tuned"] if row["kind"] == "reported" and row["set"] == 2048 and row["setting"]]
+    real, constant = ({row["family"]: row for row in most if row["target"] == t} for t in ("real", "constant"))
+    nearest = sorted(real, key=lambda family: real[family]["energy_distance"][0])
+    assert nearest[:2] == ["interval", "constant"]
+    for family in ("late negative", "early negative", "window, then guided again"):
+        assert network_tables.told_apart(real[family], real["constant"]) == "further"
+    order = sorted(constant, key=lambda family: constant[family]["energy_distance"][0])
+    assert order[0] == "dynamic CFG"
+    assert order[-2:] == ["constant", "linear in variance"]
 
 
 @pytest.mark.parametrize(
