@@ -19,7 +19,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NOTEBOOKS", "changed", "executed", "markdown", "on_files"]
+__all__ = ["NOTEBOOKS", "changed", "executed", "inside", "markdown", "on_files"]
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "docs" / "notebooks"
@@ -47,6 +47,23 @@ def executed(path: Path, folder: Path) -> Any:
         cell.metadata.pop("execution", None)  # times of day
         if cell.cell_type == "code":  # libraries' warnings, with paths of this machine
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    return notebook
+
+
+def inside(path: Path, folder: Path) -> Any:
+    """The notebook with what its code prints, run in this process: a kernel would import torch again, for seconds.
+
+    Commands of the notebook (``%pip`` where kdist is missing) are left out, and so are pictures.
+    """
+    from scripts.pages.tutorial import Block, run
+
+    notebook = json.loads(path.read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    blocks = [
+        Block("python", re.sub(r"^(\s*)%.*$", r"\1pass", "".join(c["source"]), flags=re.MULTILINE)) for c in cells
+    ]
+    for cell, text in zip(cells, run(blocks, folder), strict=True):
+        cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": text}]
     return notebook
 
 

@@ -3,8 +3,8 @@
     python -m scripts.pages.tutorial                      # shows where output differs from docs/tutorial.md
     python -m scripts.pages.tutorial --write              # writes the real output and pictures into docs
 
-``python`` blocks share one namespace, ``bash`` blocks run in a shell with this Python's ``bin`` first on PATH, all
-in one empty folder, in order. A ``text`` block is the output of the block before it; a line ``...`` in it leaves lines
+``python`` blocks share one namespace, ``bash`` blocks run in a shell with this Python's ``bin`` first on PATH (those of
+``kdist`` commands alone inside this process), all in one empty folder, in order. A ``text`` block is the output of the block before it; a line ``...`` in it leaves lines
 out (write such a block by hand again after ``--write``).
 """
 
@@ -18,11 +18,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from scripts.pages.blocks import commands
+from scripts.pages.command_line import kdist
 
 __all__ = ["Block", "differences", "links", "parse", "run"]
 
@@ -75,12 +79,7 @@ def run(blocks: list[Block], folder: Path) -> list[str]:
     try:
         for block in blocks:
             if block.language == "bash":
-                done = subprocess.run(
-                    ["bash", "-euc", block.text], env=environment, capture_output=True, text=True, check=False
-                )
-                if done.returncode:
-                    raise RuntimeError(f"exit code {done.returncode} of\n{block.text}\n{done.stderr}")
-                outputs.append(done.stdout)
+                outputs.append("".join(_shell(block.text, environment)))
                 continue
             with contextlib.redirect_stdout(io.StringIO()) as printed:
                 exec(compile(block.text, "<tutorial>", "exec"), namespace)
@@ -88,6 +87,20 @@ def run(blocks: list[Block], folder: Path) -> list[str]:
     finally:
         os.chdir(here)
     return outputs
+
+
+def _shell(text: str, environment: dict[str, str]) -> Iterator[str]:
+    """What these commands print, up to the first that fails."""
+    words = commands(text)
+    inside = {each[0] for each in words} == {"kdist"}
+    for each in words if inside else [["bash", "-euc", text]]:
+        if inside:
+            done = kdist(*each[1:], **environment)
+        else:
+            done = subprocess.run(each, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"exit code {done.returncode} of\n{text}\n{done.stderr}")
+        yield done.stdout
 
 
 def links(page: str) -> list[str]:

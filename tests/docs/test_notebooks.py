@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.pages.notebooks import NOTEBOOKS, changed, executed, markdown
+from scripts.pages.notebooks import NOTEBOOKS, changed, executed, inside, markdown
 
 ROOT = Path(__file__).parents[2]
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -23,9 +23,29 @@ def printed(text):
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_runs_and_prints_what_is_stored(path, tmp_path):
-    pytest.importorskip("nbclient", reason="needs the dev extra")
-    run = executed(path, tmp_path)
+    run = inside(path, tmp_path)
     assert changed(json.loads(path.read_text()), run) == []
+    if path.stem == "tune":  # what varies is printed too
+        assert sum(bool(part["outputs"][0]["text"]) for part in run["cells"] if part["cell_type"] == "code") == 3
+
+
+def test_a_kernel_gives_the_same_as_this_process(tmp_path):
+    """What goes to stderr is left out, the kernel finds this checkout, an error ends the run."""
+    pytest.importorskip("nbclient", reason="needs the dev extra")
+    nbformat = pytest.importorskip("nbformat")
+    source = "import sys, kdist\nprint(kdist.__file__)\nprint('no', file=sys.stderr)\nif not kdist:\n    %pip list\n"
+    cells = [nbformat.v4.new_code_cell(text) for text in (source, "'shown'")]
+    path, wrong = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    run = executed(path, tmp_path)
+    assert changed(inside(path, tmp_path), run) == []
+    assert [[output["output_type"] for output in part["outputs"]] for part in run["cells"]] == [
+        ["stream"],
+        ["execute_result"],
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), wrong)
+    with pytest.raises(ZeroDivisionError):
+        inside(wrong, tmp_path)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

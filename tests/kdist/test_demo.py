@@ -4,12 +4,12 @@ import json
 import re
 
 import pytest
-from command_line import kdist
 
 from kdist import digits
 from kdist.demo import run_demo
 from kdist.demo.report import summary
 from kdist.schedules import Constant, EarlyNegative, LateNegative
+from scripts.pages.command_line import kdist
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_summary_names_the_farthest_and_the_closest(outcomes):
 def test_command_line_end_to_end(tmp_path):
     done = kdist(
         "demo", "--quick", "--per-class", 4, "--steps", 4, "--out", tmp_path / "out", "--solver", "heun",
-        "--schedule", "1", "--schedule", "late-negative:scale=3,sigma_switch=1",
+        "--schedule", "1", "--schedule", "late-negative:scale=3,sigma_switch=1", COLUMNS="200",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "no guidance" in done.stdout
@@ -101,7 +101,7 @@ def test_command_line_end_to_end(tmp_path):
     ],
 )
 def test_bad_input_is_one_clear_line_and_exit_code_2(options, message, tmp_path):
-    done = kdist("demo", "--out", tmp_path / "out", *options)
+    done = kdist("demo", "--out", tmp_path / "out", *options, COLUMNS="200")
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -110,7 +110,7 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(options, message, tmp_path)
 def test_unwritable_output_is_found_before_sampling(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
-    done = kdist("demo", "--out", blocked / "out")
+    done = kdist("demo", "--out", blocked / "out", COLUMNS="200")
     assert done.returncode == 2
     assert f"cannot write to --out {blocked / 'out'}" in done.stderr
     assert "no guidance" not in done.stdout  # nothing was sampled
