@@ -4,8 +4,8 @@
     python -m scripts.pages.tutorial --write              # writes the real output and pictures into docs
 
 ``python`` blocks share one namespace, ``bash`` blocks run in a shell with this Python's ``bin`` first on PATH (those of
-``kdist`` commands alone inside this process), all in one empty folder, in order. A ``text`` block is the output of the block before it; a line ``...`` in it leaves lines
-out (write such a block by hand again after ``--write``).
+``kdist`` commands alone inside this process), all in one empty folder, in order. A ``text`` block is the output of the
+block before it; a line ``...`` in it leaves lines out (write such a block by hand again after ``--write``).
 """
 
 from __future__ import annotations
