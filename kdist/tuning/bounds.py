@@ -10,7 +10,7 @@ from .scores import Value
 
 FEWEST = 1e-3  # share of errors, below which accuracies are not told apart
 
-__all__ = ["Bound", "make_bounds", "straight", "straight_limit"]
+__all__ = ["Bound", "make_bounds", "straight", "straight_limit", "told"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,13 @@ def straight(name: str, value: Value, samples: float, scale: float) -> tuple[flo
     return value.value, value.error
 
 
-def straight_limit(name: str, limit: float, scale: float) -> float:
-    """A bound's limit on the same scale."""
+def told(samples: float) -> float:
+    """The share of errors of which that many samples show none in one of two cases: fewer errors are not told."""
+    return max(1 - 0.5 ** (1 / max(samples, 1)), FEWEST)
+
+
+def straight_limit(name: str, limit: float, scale: float, fewest: float = FEWEST) -> float:
+    """A bound's limit on the same scale; of accuracy, no share of errors below ``fewest`` is asked for."""
     if name == "accuracy":
-        return -math.log(max(1 - limit, FEWEST))
+        return -math.log(max(1 - limit, fewest))
     return math.asinh(limit**2 / scale) if name == "displacement" else limit

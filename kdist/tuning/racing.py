@@ -48,6 +48,7 @@ class Race:
         paired: whether the same seeds give the same noise.
         cost: network calls for one sample of ``(schedule, choices)``.
         thetas: the surrogates' hyperparameters that an earlier race found, by statistic.
+        fewest: share of errors, below which no bound on accuracy asks for less.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class Race:
         paired: bool,
         cost: Any,
         thetas: Mapping[str, np.ndarray] | None = None,
+        fewest: float = FEWEST,
     ) -> None:
         self.space, self.candidates, self._cost, self._paired = space, list(candidates), cost, paired
+        self._fewest = fewest
         self._start = dict(thetas or {})
         self.bounds = [bound for bound in bounds if bound.name != "calls_per_sample"]
         self._most_calls = min((b.limit for b in bounds if b.name == "calls_per_sample"), default=np.inf)
@@ -104,6 +107,9 @@ class Race:
         others = [0.5 * (choices[name] == value) for name, given in self.space.choices.items() for value in given]
         return np.concatenate([weight, others])
 
+    def _limit(self, bound: Bound) -> float:
+        return straight_limit(bound.name, bound.limit, self.scale[bound.name], self._fewest)
+
     def standings(self) -> list[Standing]:
         """All candidates that keep to the calls, the best first: those that hold the bounds by their distance, then
         the others by how likely they do."""
@@ -112,8 +118,9 @@ class Race:
         feasible = np.ones(len(number))
         for bound in self.bounds:
             mean, covariance = self._fits[bound.name].posterior(self._points, number)
-            limit = straight_limit(bound.name, bound.limit, self.scale[bound.name])
-            feasible *= _normal(bound.sign * (mean - limit) / np.sqrt(np.maximum(np.diag(covariance), 1e-12)))
+            feasible *= _normal(
+                bound.sign * (mean - self._limit(bound)) / np.sqrt(np.maximum(np.diag(covariance), 1e-12))
+            )
         ranked = [
             Standing(c, float(np.sinh(d) * self.scale["distance"]), float(f))
             for c, d, f in zip(self.candidates, distance, feasible, strict=True)
@@ -139,9 +146,7 @@ class Race:
         missed = np.zeros(len(points))
         for bound in self._drawn_bounds(rng):
             value = _sample(rng, *self._fits[bound.name].posterior(points, number))
-            missed = np.maximum(
-                missed, bound.sign * (straight_limit(bound.name, bound.limit, self.scale[bound.name]) - value)
-            )
+            missed = np.maximum(missed, bound.sign * (self._limit(bound) - value))
         allowed = np.array([c.calls_per_sample <= self._most_calls for c in self.candidates] + [True] * len(drawn))
         missed[~allowed] = np.inf
         best = int(np.lexsort((distance, missed))[0])

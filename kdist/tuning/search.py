@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FixedTrial, TrialState
 
 from ..schedules import Schedule
-from .bounds import Bound
+from .bounds import Bound, told
 from .certification import CHUNK, SHOWN, Certificate, Certified, rival
 from .problem import Problem
 from .racing import Race, Standing
@@ -27,6 +27,7 @@ SETTLE = 0.75  # of the search's calls, after which nothing new is tried
 UNREACHABLE = 0.05  # probability that the bounds hold, below which there is nothing to certify
 REFIT = 1.2  # growth of the study after which the surrogates' hyperparameters are found anew
 PATIENCE = 2000  # schedules in a row that may cost too many calls
+LEADER = 0.1  # of the search's samples that the best schedule gets at least; .10 to .20 in searches on the digits
 MIN_BLOCKS = 12  # without which a search tells nothing
 
 
@@ -75,6 +76,12 @@ class Search:
         """The bound on network calls for one sample."""
         return min((bound.limit for bound in self.bounds if bound.name == "calls_per_sample"), default=math.inf)
 
+    @property
+    def fewest(self) -> float:
+        """The share of errors that the samples of the best schedule, a tenth of the search's, tell from none."""
+        each = min(2 * len(self.problem.seen.called), self.most_calls)
+        return told(LEADER * self.calls * (1 - self.certify) / each)
+
     def check_budget(self) -> None:
         """Raise ValueError where the calls are too few to tell anything."""
         fewest = len(self.problem.seen.called)
@@ -99,7 +106,9 @@ class Search:
             fresh = trials > REFIT * last.get("fitted", 0)
             thetas = None if fresh else last["race"].thetas
             paired, cost = self.problem.seen.paired, self.problem.calls_per_sample
-            last["race"] = Race(self.space, self.bounds, known, paired=paired, cost=cost, thetas=thetas)
+            last["race"] = Race(
+                self.space, self.bounds, known, paired=paired, cost=cost, thetas=thetas, fewest=self.fewest
+            )
             last["trials"], last["fitted"] = trials, trials if fresh else last["fitted"]
         return last["race"]
 

@@ -102,7 +102,7 @@ def run(
         certified=certificate,
         front=search.known(),
         calls=search.spent(),
-        warnings=_warnings(problem, certificate),
+        warnings=_warnings(search, certificate),
         problem=problem,
         space=space,
         bounds=bounds,
@@ -112,9 +112,15 @@ def run(
     return tuned
 
 
-def _warnings(problem: Problem, certificate: Certificate) -> list[str]:
+def _warnings(search: Search, certificate: Certificate) -> list[str]:
     found = list(certificate.missed)
-    if not problem.seen.paired:
+    for bound in search.bounds:
+        if bound.name == "accuracy" and 1 - bound.limit < search.fewest:
+            found.append(
+                f"{bound} is more than {search.calls} calls can tell: the search asked for {1 - search.fewest:.4f}; "
+                "give more calls"
+            )
+    if not search.problem.seen.paired:
         found.insert(
             0,
             "generate gives other images for the same seed: candidates were compared as independent samples, which "

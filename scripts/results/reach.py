@@ -24,13 +24,13 @@ PART, CALLS = 0.2, 0.7  # of the constant's distance, and of its calls, that are
 LOOK = 10_000  # number of the block of seeds on which the constant is looked at, that no search comes to
 
 
-def compute(store: Store, *, steps: int, look: int, networks: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+def compute(store: Store, *, steps: int, look: int, networks: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row for each network and repeat.
 
     Args:
         look: samples of each class by which the constant's accuracy becomes the bound, out of the budget.
         networks: for each ``samples`` of each class at full guidance, that the whole budget is worth, ``truth``, fresh
-            samples of each class, and ``repeats``.
+            samples of each class, and ``repeats``, the numbers of the searches.
     """
     rows = []
     for name, given in networks.items():
@@ -41,7 +41,7 @@ def compute(store: Store, *, steps: int, look: int, networks: Mapping[str, Mappi
             return store.get({**fresh, "schedule": schedule}, partial(true, get, schedule, fresh["truth"]))
 
         settings = {"steps": steps, "samples": given["samples"], "look": look}
-        for repeat in range(given["repeats"]):
+        for repeat in given["repeats"]:
             key = {"at the accuracy of": SCALE, "subject": name, **settings, "repeat": repeat}
             found = store.get(key, partial(search, get, repeat, **settings))
             constant = truly(str(kdist.Constant(SCALE)))

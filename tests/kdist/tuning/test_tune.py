@@ -78,6 +78,21 @@ def test_a_bound_that_nothing_reaches_says_what_was_reached(toy, real, judge):
         kdist.tune(toy, real=real, judge=judge, calls=6000, calls_per_sample=3)
 
 
+def test_a_bound_that_no_samples_can_show_is_no_call_for_the_strongest_guidance(toy, real):
+    def scores(images):
+        return torch.stack([-images[:, 0], images[:, 0]], dim=1)
+
+    tuned = kdist.tune(toy, real=real, judge=scores, calls=10_000, per_class=10, seed=0, accuracy=1.0)
+    found = tuned.certified.tuned.values
+    # some 700 samples tell one error in a hundred. Constant 2.05, whose means lie 2.33 standard deviations off the
+    # border, has as many, at a distance of some 0.05; searches for fewer ended near the largest scale, at 0.8 to 1.2
+    assert found["accuracy"].value > 0.98
+    assert found["distance"].value < 0.4
+    (said,) = [warning for warning in tuned.warnings if "give more calls" in warning]
+    assert said.startswith("accuracy at least 1 is more than 10000 calls can tell: the search asked for 0.9901")
+    assert not kdist.tune(toy, real=real, judge=scores, calls=3000, accuracy=0.7).warnings
+
+
 def test_a_constant_is_never_called_better_than_a_constant(toy, real):
     tuned = kdist.tune(toy, real=real, calls=3000, families=["constant"])
     assert not tuned.certified.better

@@ -9,7 +9,7 @@ from scripts.results import reach
 from scripts.results.searches import network, problem
 from scripts.results.store import Store
 
-GIVEN = {"steps": 4, "look": 3, "networks": {"digits": {"samples": 50, "truth": 2, "repeats": 1}}}
+GIVEN = {"steps": 4, "look": 3, "networks": {"digits": {"samples": 50, "truth": 2, "repeats": [0]}}}
 
 
 def test_the_bound_is_the_constants_accuracy_and_paid_from_the_budget(tmp_path, monkeypatch):
