@@ -187,6 +187,8 @@ def _spread(values: Sequence[float]) -> str:
 def _distances(rows: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]], target: str) -> str:
     """A line for each family that was tried on all of them, a column for each training, mean and range over them, and
     how often it is nearer than the constant; the order is that of the mean rank."""
+    if not networks:
+        return "Not tried."
     found = [_reported(rows, network["network"], target) for network in networks]
     names = [family.name for family in (PLAIN, *FAMILIES) if all(family.name in own for own in found)]
 
