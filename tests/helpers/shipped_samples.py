@@ -10,8 +10,8 @@ from kdist.compat import import_k_diffusion
 
 @functools.cache
 def unguided_samples(example):
-    """Samples of each class and their labels: 100 digits each, 30 garments (a larger network)."""
-    labels = torch.arange(10).repeat_interleave(100 if example is digits else 30)
+    """Samples of each class and their labels: 100 digits each, 20 garments (a larger network)."""
+    labels = torch.arange(10).repeat_interleave(100 if example is digits else 20)
     shape = example.load_data()[0].shape[1:]
     noise = torch.randn(len(labels), *shape, generator=torch.Generator().manual_seed(7)) * example.SIGMA_MAX
     return import_k_diffusion().sampling.sample_dpmpp_2m(

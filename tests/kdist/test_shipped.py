@@ -44,7 +44,7 @@ def test_k_diffusions_own_tools_read_the_file(path, kind):
     [
         # 1000 samples: standard error 0.007 at 0.95; the model was measured at 0.97 and more (docs/digits.md)
         (digits, 0.93),
-        # 300 samples: standard error 0.02 at 0.83, which 1000 samples gave (docs/fashion.md)
+        # 200 samples: standard error 0.027 at 0.83, which 1000 samples gave (docs/fashion.md)
         (fashion, 0.75),
     ],
     ids=["digits", "fashion"],
@@ -56,7 +56,7 @@ def test_unguided_samples_are_recognised(example, least):
 
 @pytest.mark.parametrize(
     ("example", "split", "within"),
-    # 30 garments a class, about 5 directions that matter: sqrt(2 / 150 / 10) = 0.04 is a standard error of the mean
+    # 20 garments a class, about 5 directions that matter: sqrt(2 / 100 / 10) = 0.045 is a standard error of the mean
     [(digits, "all", 0.1), (fashion, "sample", 0.15)],
     ids=["digits", "fashion"],
 )

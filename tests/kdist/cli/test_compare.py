@@ -2,10 +2,7 @@
 
 import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from kdist.cli.compare import compare_command, measure_command
 from kdist.evals import as_source, extract
 from kdist.evals.features.extraction import content_hash
 from kdist.evals.features.feature_set import Features
+from scripts.pages.command_line import kdist
 
 OUTPUTS = {"report.html", "results.json", "classes.csv", "classes.png", "directions.png", "statistics.png"}
 
@@ -320,10 +318,10 @@ def test_cuda_absent(run, bad_files):
     assert "sees no CUDA GPU" in str(result.exception)
 
 
-def test_command_exits_with_2_and_one_line(tmp_path, bad_files):
+def test_command_exits_with_2_and_one_line(tmp_path, bad_files, monkeypatch):
     """Through the installed entry point: no traceback, and the output folder is checked before anything is read."""
-    command = [sys.executable, "-m", "kdist.cli", "compare", "absent.npz", "good.npz", "--out", "blocked"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, env=dict(os.environ))
+    monkeypatch.chdir(tmp_path)
+    done = kdist("compare", "absent.npz", "good.npz", "--out", "blocked")
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1

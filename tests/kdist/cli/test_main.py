@@ -76,7 +76,8 @@ def test_a_reader_that_leaves_is_no_error_and_loses_no_file(arguments, tmp_path)
 
 
 def test_version_from_one_place():
-    assert python(MAIN, "--version").stdout.strip() == f"kdist {kdist.__version__}"
+    for start in (MAIN, "import runpy; runpy.run_module('kdist.cli', run_name='__main__', alter_sys=True)"):
+        assert python(start, "--version").stdout.strip() == f"kdist {kdist.__version__}"
     assert kdist.__version__.startswith("0.")
     assert version("kdist")  # installed under this name
 
