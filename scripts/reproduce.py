@@ -1,6 +1,6 @@
 """Every figure and number of docs/results.md, by one command.
 
-    python scripts/reproduce.py                     # three hours of one core; an interrupted run goes on
+    python scripts/reproduce.py                     # seven hours of one core; an interrupted run goes on
     python scripts/reproduce.py --only F5           # one figure (repeatable)
     python scripts/reproduce.py --quick --out runs/quick     # the same code at toy size, in minutes
     python scripts/reproduce.py --list              # what there is, and how long it takes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,7 @@ MARKERS = {"1.5": "o", "2": "s", "4": "^", "window": "D", "late": "v", "early": 
 PREDICTED = ("2", "4")  # drawn for these only; all of them are in the JSON
 NAMES = {"window": "3, 0 for 0.3 < σ < 1", "late": "3 above σ = 1, then 0", "early": "0 above σ = 4, then 3"}
 SOLVERS = {"dpmpp_2m": "DPM-Solver++(2M)", "euler_ancestral": "Euler ancestral"}
-FAR = {
-    "energy_distance": ("distance", 3),
-    "displacement": ("displaced", 2),
-}  # not in records from before they were taken
+FAR = {"energy_distance": ("distance", 3), "displacement": ("displaced", 2)}
 QUANTITIES = {
     "energy_distance": "energy distance",
     "overshoot": "overshoot",
@@ -38,14 +35,13 @@ QUANTITIES = {
 def distortion_figure(data: Mapping[str, Any], path: Path) -> None:
     """Figure F8 from the numbers of :mod:`scripts.glyphs.experiment`: a row per solver, a column per quantity."""
     used = [solver for solver in SOLVERS if any(row["solver"] == solver for row in data["network"])]
-    drawn = [quantity for quantity in QUANTITIES if quantity in data["network"][0]]
-    size = (3.6 * len(drawn), 3.3 * len(used) + 0.9)
-    figure, axes = plt.subplots(len(used), len(drawn), figsize=size, sharex=True, squeeze=False)
+    size = (3.6 * len(QUANTITIES), 3.3 * len(used) + 0.9)
+    figure, axes = plt.subplots(len(used), len(QUANTITIES), figsize=size, sharex=True, squeeze=False)
     for line, solver in zip(axes, used, strict=True):
-        for axis, quantity in zip(line, drawn, strict=True):
+        for axis, quantity in zip(line, QUANTITIES, strict=True):
             _draw_panel(axis, data, solver, quantity)
     for line in axes:
-        line[drawn.index("trace_ratio")].set_ylim(0, None)
+        line[list(QUANTITIES).index("trace_ratio")].set_ylim(0, None)
     for axis in axes[-1]:
         axis.set_xlabel("classes of the unconditional branch, P")
     handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -110,7 +106,7 @@ def sample_figure(sheets: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
 
 def tables(data: Mapping[str, Any]) -> dict[str, str]:
-    """Markdown: ``null`` tokens, ``paired`` differences of largest and smallest set, ``network``."""
+    """Markdown: ``null`` tokens, ``paired`` differences of largest and smallest set, ``network``, ``mixture``."""
     sets = data["sets"]
     head = ["set", "null token's samples in it", "its classes' samples", "real images", "trace ratio"]
     lines = []
@@ -121,30 +117,45 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
         lines.append([str(row["set"]), *shares, f"{row['trace_ratio']:.2f}", *errors])
     found = {"null": markdown([*head, *(f"error, token {p}" for p in sets)], lines)}
     head = ["solver", "scale", f"overshoot, {sets[-1]} less {sets[0]}", "log trace ratio, the same"]
-    ends, far = (sets[0], sets[-1]), {name: look for name, look in FAR.items() if name in data["network"][0]}
-    head += [f"{what}, {p}" for what, _ in far.values() for p in ends]
+    ends = (sets[0], sets[-1])
+    head += [f"{what}, {p}" for what, _ in FAR.values() for p in ends]
     by_place = {(row["solver"], row["schedule"], row["set"]): row for row in data["network"]}
     lines = []
     for row in data["paired"]:
         both = [by_place[row["solver"], row["schedule"], p] for p in ends]
         cells = [interval(row[name], 3, sign=True) for name in ("overshoot", "log_trace")]
-        cells += [interval(one[name], digits) for name, (_, digits) in far.items() for one in both]
+        cells += [interval(one[name], digits) for name, (_, digits) in FAR.items() for one in both]
         lines.append([*_names(row), *cells])
     found["paired"] = markdown(head, lines)
-    head = ["solver", "scale", "P", *(what for what, _ in far.values())]
+    head = ["solver", "scale", "P", *(what for what, _ in FAR.values())]
     head += ["overshoot", "trace ratio", "the same, correct samples", "accuracy among P"]
     lines = [
         [
             *_names(row),
             str(row["set"] or "any"),
-            *(interval(row[name], digits) for name, (_, digits) in far.items()),
+            *(interval(row[name], digits) for name, (_, digits) in FAR.items()),
             *(interval(row[name]) for name in ("overshoot", "trace_ratio", "trace_ratio_correct")),
             ", ".join(f"{share[0]:.2f}" for share in row["accuracy"].values()),
         ]
         for row in data["network"]
     ]
     found["network"] = markdown(head, lines)
-    return found
+    return found | {"mixture": _mixture(data["theory"]["empirical"])}
+
+
+def _mixture(rows: Sequence[Mapping[str, Any]], schedule: str = PREDICTED[-1]) -> str:
+    """Samples of the exact mixture under one schedule, against the number of classes."""
+    rows = sorted((row for row in rows if row["schedule"] == schedule), key=lambda row: row["set"])
+    lines = []
+    for solver, name in SOLVERS.items():
+        for quantity, (what, digits) in {
+            "overshoot": ("overshoot", 2),
+            "trace_ratio": ("trace ratio", 2),
+            **FAR,
+        }.items():
+            cells = [interval(row[quantity], digits) for row in rows if row["solver"] == solver]
+            lines.append([f"{what}, {name}", *cells])
+    return markdown([f"scale {schedule}", *(f"P = {p}" for p in dict.fromkeys(row["set"] for row in rows))], lines)
 
 
 def _names(row: Mapping[str, Any]) -> list[str]:

@@ -94,9 +94,9 @@ def outcome(
     labels = torch.arange(digits.NUM_CLASSES).repeat_interleave(per_class)
     made = [_sample(setting, guided, labels, seed, steps) for seed in seeds]
     x, labels = torch.cat([part[0] for part in made]), labels.repeat(len(seeds))
-    real, real_labels = digits.load_data("all")
+    real, real_labels, recognised = _real()
     with torch.no_grad():
-        judged = {"real_predictions": classifier(real).argmax(1), "fake_predictions": classifier(x).argmax(1)}
+        judged = {"real_predictions": recognised, "fake_predictions": classifier(x).argmax(1)}
     subspace = 10 if "variance_main" in quantities else 0
     options: dict[str, Any] = {"resamples": resamples, "subspace": subspace, "fid": False, **judged}
     report = measure(real.flatten(1), x.flatten(1), real_labels, labels, **options)
@@ -117,6 +117,14 @@ def outcome(
 @cache
 def _networks() -> tuple[torch.nn.Module, torch.nn.Module, torch.nn.Module]:
     return digits.load_model(), digits.load_model(digits.WEAK_MODEL_PATH), load_digits_classifier()
+
+
+@cache
+def _real() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """All real digits, their classes, and what the classifier takes them for."""
+    images, labels = digits.load_data("all")
+    with torch.no_grad():
+        return images, labels, _networks()[2](images).argmax(1)
 
 
 @torch.no_grad()

@@ -115,7 +115,7 @@ FIGURES: dict[str, Figure] = {
     "F5": Figure(
         title="Many schedules and rules on the trained digits network",
         module="digits_front",
-        minutes=70,
+        minutes=80,
         full={
             "tune_seeds": [5],
             "tune_per_class": 60,
@@ -182,7 +182,7 @@ FIGURES: dict[str, Figure] = {
     "F8": Figure(
         title="Distortion against the number of classes, on one network",
         module="glyph_classes",
-        minutes=15,
+        minutes=30,
         full={
             "per_class": 48,
             "theory_per_class": 16,
@@ -205,7 +205,7 @@ FIGURES: dict[str, Figure] = {
     "F9": Figure(
         title="Families of guidance on several trained networks, at equal accuracy",
         module="networks",
-        minutes=150,
+        minutes=180,
         full={
             "networks": dict.fromkeys(
                 ("fashion", "fashion-1", "fashion-2", "digits", "digits-1", "digits-2"), WITHOUT_RULES

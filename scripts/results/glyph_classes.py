@@ -11,6 +11,7 @@ from typing import Any
 from scripts.glyphs import experiment, tuned
 from scripts.glyphs import figures as glyph_figures
 from scripts.glyphs import measure as measure_glyphs
+from scripts.style import number
 
 __all__ = ["compute", "draw", "texts"]
 
@@ -67,5 +68,10 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
 
 
 def texts(rows: Mapping[str, Any]) -> dict[str, str]:
-    """The tables of :func:`glyph_figures.tables` and :func:`tuned.tables`, and the characters."""
-    return {**glyph_figures.tables(rows), **tuned.tables(rows["tuned"]), "characters": " ".join(rows["characters"])}
+    """The tables of :func:`glyph_figures.tables` and :func:`tuned.tables`, ``SCHEDULE_distance`` against the largest
+    set, and the characters."""
+    most = (row for row in rows["network"] if (row["solver"], row["set"]) == ("dpmpp_2m", rows["sets"][-1]))
+    far = {f"{row['schedule'].replace('.', '_')}_distance": number(row["energy_distance"][0], 3) for row in most}
+    far = {(name if name[0].isalpha() else f"constant_{name}"): value for name, value in far.items()}
+    tables = {**glyph_figures.tables(rows), **tuned.tables(rows["tuned"])}
+    return {**tables, **far, "characters": " ".join(rows["characters"])}

@@ -149,8 +149,18 @@ def test_what_the_pages_say_in_words_of_f5():
 
 
 def test_what_the_pages_say_in_words_of_f8():
-    """Which families are further than a constant against 2048 classes."""
+    """Which families are further than a constant against 2048 classes, and what grows with their number."""
     found = glyph_classes.compute(Store(DOCS / "data" / "F8.json", frozen=True), **FIGURES["F8"].full)
+    by_place = {(row["solver"], row["schedule"], row["set"]): row for row in found["network"]}
+    for solver, schedule in {place[:2] for place in by_place if place[1] != "1"}:
+        few, many = by_place[solver, schedule, 8], by_place[solver, schedule, 2048]
+        for quantity in ("energy_distance", "displacement", "overshoot"):
+            assert few[quantity][0] < many[quantity][0]
+    against = {name: by_place["dpmpp_2m", name, 2048] for name in ("2", "late", "window", "early")}
+    said = {name: network_tables.told_apart(row, against["2"]) for name, row in against.items()}
+    assert said == {"2": "like it", "late": "further", "window": "further", "early": "like it"}
+    shares = [row["accuracy"]["2048"][0] for row in against.values()]
+    assert max(shares) - min(shares) < 0.04
     most = [row for row in found["tuned"] if row["kind"] == "reported" and row["set"] == 2048 and row["setting"]]
     real, constant = ({row["family"]: row for row in most if row["target"] == t} for t in ("real", "constant"))
     nearest = sorted(real, key=lambda family: real[family]["energy_distance"][0])

@@ -57,7 +57,7 @@ def test_the_committed_page_is_that_of_the_committed_data(tmp_path):
         texts[name] = reproduce.make(name, figure, tmp_path, quick=False, measure=False, console=None)
     assert reproduce.page(texts, quick=False) == (ROOT / "docs" / "results.md").read_text()
     glyphs = (ROOT / "docs" / "glyphs.md").read_text()
-    assert all(texts["F8"][table] in glyphs for table in ("null", "paired", "network"))
+    assert all(texts["F8"][table] in glyphs for table in ("null", "paired", "network", "mixture"))
     readme = (ROOT / "README.md").read_text()
     assert reproduce.with_table(readme, texts["F5"]["short"]) == readme
 

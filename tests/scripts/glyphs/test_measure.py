@@ -233,7 +233,7 @@ def test_the_figure_is_drawn_from_the_numbers_alone(tmp_path, real):
     share = {"2": [0.9, 0.8, 0.95], "4": [0.8, 0.7, 0.9]}
     rows = [{"solver": "dpmpp_2m", "schedule": "2", "set": p, "accuracy": share, **cell, **floors} for p in (2, 4)]
     plain = rows[0] | {"schedule": "1", "set": 0, "accuracy_real": share}
-    theory = [{"solver": "dpmpp_2m", "schedule": "2", "set": p, **cell} for p in (2, 4)]
+    theory = [{"solver": "dpmpp_2m", "schedule": scale, "set": p, **cell} for p in (2, 4) for scale in ("2", "4")]
     checked = {"set": 2, "generated": share, "by_class": share, "real": share, "trace_ratio": 1.0}
     paired = [{"solver": "dpmpp_2m", "schedule": "2", "overshoot": [0.1, 0.0, 0.2], "log_trace": [-0.1, -0.2, 0.0]}]
     data = {
@@ -255,6 +255,8 @@ def test_the_figure_is_drawn_from_the_numbers_alone(tmp_path, real):
         in texts["network"]
     )
     assert "**5.00** | 6.00" in texts["null"]
+    assert "| scale 4 | P = 2 | P = 4 |" in texts["mixture"]
+    assert "| distance, DPM-Solver++(2M) | 0.050 [0.020, 0.080] | 0.050 [0.020, 0.080] |" in texts["mixture"]
     assert "| 0.050 [0.020, 0.080] | 0.40 [0.30, 0.50] | 0.40 [0.30, 0.50] |" in texts["paired"]
     with pytest.raises(FileNotFoundError):
         prepare(tmp_path / "none.safetensors")
