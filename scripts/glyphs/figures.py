@@ -33,22 +33,22 @@ QUANTITIES = {
 
 
 def distortion_figure(data: Mapping[str, Any], path: Path) -> None:
-    """Figure F8 from the numbers of :mod:`scripts.glyphs.experiment`: a row per solver, a column per quantity."""
+    """Figure F8 from the numbers of :mod:`scripts.glyphs.experiment`: a column per solver, a row per quantity."""
     used = [solver for solver in SOLVERS if any(row["solver"] == solver for row in data["network"])]
-    size = (3.6 * len(QUANTITIES), 3.3 * len(used) + 0.9)
-    figure, axes = plt.subplots(len(used), len(QUANTITIES), figsize=size, sharex=True, squeeze=False)
-    for line, solver in zip(axes, used, strict=True):
-        for axis, quantity in zip(line, QUANTITIES, strict=True):
+    size = (4.3 * len(used), 2.9 * len(QUANTITIES) + 1.2)
+    figure, axes = plt.subplots(len(QUANTITIES), len(used), figsize=size, sharex=True, squeeze=False)
+    for line, quantity in zip(axes, QUANTITIES, strict=True):
+        for axis, solver in zip(line, used, strict=True):
             _draw_panel(axis, data, solver, quantity)
-    for line in axes:
-        line[list(QUANTITIES).index("trace_ratio")].set_ylim(0, None)
+            if quantity == "trace_ratio":
+                axis.set_ylim(0, None)
     for axis in axes[-1]:
         axis.set_xlabel("classes of the unconditional branch, P")
-    handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    handles = {label: h for axis in axes[:, 0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     for label, dashes in (("exact mixture of the images", "--"), ("mean field, α = log P / d_eff", ":")):
         handles[label] = plt.Line2D([], [], color="k", ls=dashes, lw=1.1)
-    figure.legend(list(handles.values()), list(handles), loc="lower center", ncols=4, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.7 / figure.get_figheight(), 1, 1))
+    figure.legend(list(handles.values()), list(handles), loc="lower center", ncols=3, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.8 / figure.get_figheight(), 1, 1))
     _save(figure, path)
 
 
