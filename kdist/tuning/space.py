@@ -103,7 +103,7 @@ class Space:
         choices: other arguments of ``generate`` and what they may be, e.g. ``{"weak": [False, True]}``.
 
     Raises:
-        ValueError: an unknown family, scales that do not hold 1, an empty choice.
+        ValueError: fewer than two levels, an unknown family, scales that do not hold 1, an empty choice.
     """
 
     levels: Sequence[float]
@@ -113,6 +113,11 @@ class Space:
     choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if len(self.levels) < 2:
+            raise ValueError(
+                f"a schedule needs two noise levels or more; the sampler asks for the scale at {len(self.levels)}: "
+                "sample with more steps, or choose a constant scale by `kdist compare`"
+            )
         if unknown := sorted(set(self.families) - set(FAMILIES)):
             raise ValueError(f"families has no {', '.join(unknown)}; there are {', '.join(FAMILIES)}")
         if not self.families:
@@ -182,7 +187,7 @@ class Space:
             if start < stop
         ]
         starts += [
-            {"family": "early-negative", "scale": 3.0, "early": 0.0, "start": at[2], "stop": last},
+            {"family": "early-negative", "scale": 3.0, "early": 0.0, "start": min(at[2], last - 1), "stop": last},
             {"family": "late-negative", "scale": 2.0, "late": 0.5, "stop": at[5]},
             {"family": "ramp", "first": 1.0, "last": 3.0},
         ]

@@ -70,6 +70,20 @@ def test_warm_starts_are_tried_within_the_scales():
         assert 0.5 <= at.min() <= at.max() <= 1.6
 
 
+def _draw(space, rng):
+    draw = Draw(rng)
+    space.suggest(draw)
+    return draw.params
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 6])
+def test_few_levels(steps, recwarn):
+    space, rng = Space(LEVELS[:steps]), np.random.default_rng(0)
+    for start in [*space.warm_starts(), *(dict(_draw(space, rng)) for _ in range(100))]:
+        space.suggest(FixedTrial(start))
+    assert [str(warning.message) for warning in recwarn if "out of the range" in str(warning.message)] == []
+
+
 def test_choices_are_kept_by_name():
     space = Space(LEVELS, choices={"rule": [kdist.rules.linear, kdist.rules.projected], "weak": [False, True]})
     params = {"family": "constant", "scale": 2.0, "rule": "projected", "weak": "True"}
@@ -79,6 +93,7 @@ def test_choices_are_kept_by_name():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"levels": [10.0]}, "needs two noise levels"),
         ({"families": ["spiral"]}, "families has no spiral"),
         ({"scales": (2.0, 4.0)}, "scales must be"),
         ({"choices": {"weak": []}}, "weak has no values"),
@@ -86,4 +101,4 @@ def test_choices_are_kept_by_name():
 )
 def test_bad_spaces(options, message):
     with pytest.raises(ValueError, match=message):
-        Space(LEVELS, **options)
+        Space(**{"levels": LEVELS} | options)
