@@ -250,7 +250,7 @@ FIGURES: dict[str, Figure] = {
                     "accuracy": 0.92,
                     "samples": 150,
                     "truth": 40,
-                    "repeats": {"tune": 1, "random": 1, "tpe": 1, "hand": 1},
+                    "repeats": {"tune": 2, "random": 2, "tpe": 2, "hand": 1},
                 },
                 "glyphs": {
                     "accuracy": 0.96,
