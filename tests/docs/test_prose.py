@@ -27,6 +27,20 @@ def test_prose_is_wrapped(page):
     assert long_lines((ROOT / page).read_text()) == [], f"python -m scripts.pages.prose {page}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_sentence_becomes_a_list(page):
+    """A line that begins with a number and a full stop, in the middle of a paragraph, is read as the item of a list."""
+    prose = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    lines = prose.splitlines()
+    inside = [line for before, line in zip(lines, lines[1:], strict=False) if _is_inside(before, line)]
+    assert inside == []
+
+
+def _is_inside(before, line):
+    number = r"\s*\d+[.)] "
+    return re.match(number, line) and before.strip() and not re.match(number, before) and not before.startswith("   ")
+
+
 @pytest.mark.parametrize(
     "kept",
     [
