@@ -1,5 +1,6 @@
 """Lines of prose are at most 120 characters long; wrapping leaves everything else as it is."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def test_no_sentence_becomes_a_list(page):
     """A line that begins with a number and a full stop, in the middle of a paragraph, is read as the item of a list."""
     prose = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
     lines = prose.splitlines()
-    inside = [line for before, line in zip(lines, lines[1:], strict=False) if _is_inside(before, line)]
+    inside = [line for before, line in itertools.pairwise(lines) if _is_inside(before, line)]
     assert inside == []
 
 
