@@ -82,13 +82,17 @@ def test_a_bound_that_no_samples_can_show_is_no_call_for_the_strongest_guidance(
     def scores(images):
         return torch.stack([-images[:, 0], images[:, 0]], dim=1)
 
-    tuned = kdist.tune(toy, real=real, judge=scores, calls=10_000, per_class=10, seed=0, accuracy=1.0)
-    found = tuned.certified.tuned.values
+    found = [
+        kdist.tune(toy, real=real, judge=scores, calls=10_000, per_class=10, seed=seed, accuracy=1.0)
+        for seed in range(7)
+    ]
+    ends = [tuned.certified.tuned.values for tuned in found]
+    assert min(end["accuracy"].value for end in ends) > 0.98
     # some 700 samples tell one error in a hundred. Constant 2.05, whose means lie 2.33 standard deviations off the
-    # border, has as many, at a distance of some 0.05; searches for fewer ended near the largest scale, at 0.8 to 1.2
-    assert found["accuracy"].value > 0.98
-    assert found["distance"].value < 0.4
-    (said,) = [warning for warning in tuned.warnings if "give more calls" in warning]
+    # border, has as many, at a distance of some 0.05. One search of eight ends further than 0.65; of searches for fewer
+    # errors it was seven of eight. So a median of seven is on the wrong side in one of 150 cases
+    assert np.median([end["distance"].value for end in ends]) < 0.65
+    (said,) = [warning for warning in found[0].warnings if "give more calls" in warning]
     assert said.startswith("accuracy at least 1 is more than 10000 calls can tell: the search asked for 0.9901")
     assert not kdist.tune(toy, real=real, judge=scores, calls=3000, accuracy=0.7).warnings
 
