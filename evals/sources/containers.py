@@ -104,7 +104,7 @@ def list_zip(path: Path) -> Container:
     description = printable(str(path))
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # the last: a zip version unknown
         raise ValueError(f"source: {path} is not a readable zip archive ({error}); was it copied whole?") from error
     files: dict[str, Callable[[], bytes]] = {}
     folders: set[str] = set()

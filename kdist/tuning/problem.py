@@ -194,15 +194,16 @@ def make_problem(
     if tuple(images.shape[1:]) != tuple(shape):
         raise ValueError(f"generate returns images of shape {tuple(shape)}, real has {tuple(images.shape[1:])}")
     features = pixels(images) if features is None else features
-    reference = Reference(as_features(features, images), own or [], classes)
+    own = own or []
+    reference = Reference(as_features(features, images), own, classes)
     digest = {class_: reference.features[class_].shape[0] for class_ in classes}
     about = {
         "levels": [float(f"{sigma:.5g}") for sigma in seen.called],
         "classes": len(classes),
         "real set": fingerprint(counts=digest, centre=np.round(reference.centre, 4).tolist()),
         "seed": seed,
-        "judge": answers(judged, judge, images, own or [], classes),
-        "align": answers(aligned, align, images, own or [], classes),
+        "judge": answers(judged, judge, images, own, classes),
+        "align": answers(aligned, align, images, own, classes),
         "probe": np.asarray(seen.images).reshape(2, -1)[:, :256].round(3).tolist(),
     }
     return Problem(generate, classes, features, judge, align, seed, seen, reference, tuple(shape), calls, about)
