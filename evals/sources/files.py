@@ -24,6 +24,7 @@ from .base import BadImage, Source
 from .containers import IMAGE_SUFFIXES, Container, list_folder, list_zip
 from .label_files import DATASET_JSON, labels_for, parse_labels, read_labels
 from .pictures import as_pictures, from_pillow
+from .png import plain_png
 
 __all__ = ["IMAGE_SUFFIXES", "FileSource", "decode", "open_folder", "open_zip"]
 
@@ -95,6 +96,8 @@ def decode(data: bytes, name: str) -> np.ndarray:
     if name.lower().endswith(".npy"):
         array = np.load(io.BytesIO(data), allow_pickle=False)
         return as_pictures(array[None], value_range=None, layout=None, name=name)[0]
+    if (picture := plain_png(data)) is not None:
+        return picture
     with Image.open(io.BytesIO(data)) as image:
         return from_pillow(image)
 

@@ -17,6 +17,7 @@ __all__ = ["doctor", "findings"]
 PACKAGES = (
     "torch", "torchvision", "numpy", "scipy", "k-diffusion", "dctorch", "clip-anytorch", "setuptools", "clean-fid",
     "scikit-learn", "matplotlib", "typer", "rich", "safetensors", "diffusers", "transformers", "accelerate", "optuna",
+    "imagecodecs",
 )  # fmt: skip
 WEIGHTS = (".pt", ".pth", ".safetensors", ".npz")
 
