@@ -55,9 +55,10 @@ def test_each_step_gets_its_own_scale(dtype, levels, steps):
 @pytest.mark.parametrize("levels", [torch.float32, torch.float64])
 @pytest.mark.parametrize("solver", ["heun", "dpmpp_2m"])
 def test_calls_are_as_predicted_with_edges_on_the_levels(dtype, levels, solver):
-    """Every kind of edge at levels of the run."""
-    sigmas = karras(20, levels)
-    for upper, lower in list(pairwise(sigmas[:-1].tolist()))[::4]:
+    """Every kind of edge at levels of the run; of the run, the steps beside the edge."""
+    whole = karras(20, levels)
+    for place, (upper, lower) in list(enumerate(pairwise(whole[:-1].tolist())))[::4]:
+        sigmas = torch.cat([whole[max(place - 1, 0) : place + 3], whole.new_zeros(1)])
         for schedule in (
             kdist.LateNegative(7.5, upper),
             kdist.EarlyNegative(7.5, upper, sigma_end=lower),
