@@ -96,7 +96,7 @@ def main(folder: str | None = None, clip_folder: str | None = None, out: str | N
         features=clip.features,
         align=clip.align,
         alignment=wanted - (0.5 if small else 0.01),  # random networks align by chance
-        calls=2_500 if small else 2 * steps * len(prompts) * 200,
+        calls=1_200 if small else 2 * steps * len(prompts) * 200,
         per_class=2 if small else 5,
         out=out or (None if small else "tuned"),
     )
