@@ -2,14 +2,15 @@
 
 import dataclasses
 import functools
+import importlib.util
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked import forked
 
 import kdist
 from kdist import rules
@@ -131,6 +132,24 @@ def test_example_workflows_fit_the_nodes(path):
             assert cls.VALIDATE_INPUTS(**values) is True
 
 
+def as_a_custom_node(root):
+    """Imports the pack of this folder as ComfyUI does, in a Python that has no kdist."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "kdist"]:
+        del sys.modules[name]
+    sys.path = [entry for entry in sys.path if entry and not (Path(entry) / "kdist").is_dir()]
+    assert importlib.util.find_spec("kdist") is None
+    spec = importlib.util.spec_from_file_location("clone", root / "__init__.py")
+    clone = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(clone)
+    curve = clone.NODE_CLASS_MAPPINGS["KdistScheduleCurve"]()
+    text = clone.NODE_CLASS_MAPPINGS["KdistSchedule"]
+    assert text.VALIDATE_INPUTS("interval:scale=3,sigma_lo=1,sigma_hi=2") is True
+    import kdist
+
+    assert curve.draw(kdist.Interval(3, 1, 2), 0.1, 10.0, 160, 120)["result"][0].shape == (1, 120, 160, 3)
+    print(len(clone.NODE_CLASS_MAPPINGS), callable(clone.comfy_entrypoint), Path(kdist.__file__).parents[1])
+
+
 @pytest.mark.parametrize("whole", [True, False], ids=["clone", "registry"])
 def test_the_repository_is_a_custom_node(tmp_path, whole):
     """As ComfyUI imports it, in a Python that has no kdist; the root has what the Manager looks for.
@@ -155,20 +174,6 @@ def test_the_repository_is_a_custom_node(tmp_path, whole):
     assert not (root / "example_workflows").is_symlink()
     assert "matplotlib" in (root / "requirements.txt").read_text()
     assert "[tool.comfy]" in (root / "pyproject.toml").read_text()
-    script = f"""
-import importlib.util, sys
-from pathlib import Path
-sys.path = [entry for entry in sys.path if entry and not (Path(entry) / "kdist").is_dir()]
-assert importlib.util.find_spec("kdist") is None
-spec = importlib.util.spec_from_file_location("clone", {str(root / "__init__.py")!r})
-clone = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(clone)
-curve = clone.NODE_CLASS_MAPPINGS["KdistScheduleCurve"]()
-text = clone.NODE_CLASS_MAPPINGS["KdistSchedule"]
-assert text.VALIDATE_INPUTS("interval:scale=3,sigma_lo=1,sigma_hi=2") is True
-import kdist
-assert curve.draw(kdist.Interval(3, 1, 2), 0.1, 10.0, 160, 120)["result"][0].shape == (1, 120, 160, 3)
-print(len(clone.NODE_CLASS_MAPPINGS), callable(clone.comfy_entrypoint), Path(kdist.__file__).parents[1])
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd="/", check=False)
-    assert done.stdout.split() == [str(len(NODE_CLASS_MAPPINGS)), "True", str(root)], done.stderr
+    process = forked(as_a_custom_node, root, said=tmp_path / "said", folder="/")
+    process.join()
+    assert (tmp_path / "said").read_text().split() == [str(len(NODE_CLASS_MAPPINGS)), "True", str(root)]

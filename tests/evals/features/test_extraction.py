@@ -3,14 +3,15 @@
 import errno
 import importlib
 import io
-import os
+import multiprocessing
 import signal
-import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
+from forked import forked
 from PIL import Image
 
 from kdist import files
@@ -19,25 +20,22 @@ from kdist.evals.features.extraction import content_hash, extract
 from kdist.evals.sources import ArraySource, GeneratorSource, as_source
 
 MODULE = importlib.import_module("kdist.evals.features.extraction")  # the package shows the function of this name
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
-# A run as a user would start it; it hangs in the middle of a shard, after some batches, and waits for the signal.
-HANGING_RUN = """
-import sys, time
-from kdist.evals.features.extraction import extract
-from kdist.evals.features import Extractor, build_extractor
 
-images, net, cache, out, batches = sys.argv[1:]
-call, left = Extractor.__call__, [int(batches)]
-def hanging(self, prepared):
-    left[0] -= 1
-    if left[0] < 0:
-        print("hangs", flush=True)
-        time.sleep(1000)
-    return call(self, prepared)
-Extractor.__call__ = hanging
-extract(images, build_extractor(net, device="cpu"), cache=cache, shard_size=8, batch_size=3).save(out)
-"""
+def hanging_run(images, net, cache, out, batches, hangs):
+    """A run that hangs in the middle of a shard, after some batches, and waits for the signal."""
+    call, left = Extractor.__call__, [batches]
+
+    def hanging(self, prepared):
+        left[0] -= 1
+        if left[0] < 0:
+            hangs.set()
+            time.sleep(1000)
+        return call(self, prepared)
+
+    Extractor.__call__ = hanging
+    extract(images, build_extractor(net, device="cpu"), cache=cache, shard_size=8, batch_size=3).save(out)
+
 
 SHARED_RUN = """
 import sys, torch
@@ -113,12 +111,12 @@ def test_killed_runs_go_on_and_end_with_the_same_bytes(images, net, tmp_path, ca
     """SIGKILL after one and after three shards; then an undisturbed run finishes the work."""
     cache, out = tmp_path / "cache", tmp_path / "out.npz"
     for batches, shards in ((4, 1), (7, 3)):  # three batches a shard: in the second, and in the fourth
-        command = [sys.executable, "-c", HANGING_RUN, str(images), str(net), str(cache), str(out), str(batches)]
-        process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "hangs\n"
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        hangs = multiprocessing.get_context("fork").Event()
+        process = forked(hanging_run, images, net, cache, out, batches, hangs, said=tmp_path / "said")
+        assert hangs.wait(120), (tmp_path / "said").read_text()
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert len(list(cache.rglob("*.safetensors"))) == shards
         assert not out.exists()
     next(cache.rglob("*.safetensors")).with_suffix(".4711.partial").write_bytes(b"killed while it wrote")
@@ -131,17 +129,23 @@ def test_killed_runs_go_on_and_end_with_the_same_bytes(images, net, tmp_path, ca
     assert out.read_bytes() == fresh.read_bytes()
 
 
+def accelerate_launch(*arguments):
+    from accelerate.commands.launch import main
+
+    sys.argv = ["accelerate launch", "--main_process_port", "0", *map(str, arguments)]
+    main()
+
+
 def test_two_processes_give_what_one_gives(images, tmp_path):
     """``accelerate launch`` over two CPU processes (gloo), files and a sampler."""
     (tmp_path / "run.py").write_text(SHARED_RUN)
     for name in ("two", "one"):
         (tmp_path / name).mkdir()
-    launch = (
-        "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no "
-        "--dynamo_backend no --main_process_port 0"
-    )
-    arguments = [str(tmp_path / "run.py"), str(images), str(tmp_path / "two-cache"), str(tmp_path / "two")]
-    subprocess.run([sys.executable, "-m", *launch.split(), *arguments], env=ENVIRONMENT, check=True, timeout=120)
+    options = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+    arguments = [tmp_path / "run.py", images, tmp_path / "two-cache", tmp_path / "two"]
+    process = forked(accelerate_launch, *options.split(), *arguments, said=tmp_path / "said")
+    process.join(120)
+    assert process.exitcode == 0, (tmp_path / "said").read_text()
     for kind, source in (("files", images), ("sampler", sampler_of_the_shared_run())):
         alone = extract(source, build_extractor("digits", device="cpu"), shard_size=8, batch_size=5)
         alone.save(tmp_path / "one" / f"{kind}.npz")

@@ -1,0 +1,29 @@
+"""A process of its own that has torch and everything else loaded: a new Python would import them again, for seconds."""
+
+import multiprocessing
+import os
+import sys
+import warnings
+
+_FORK = multiprocessing.get_context("fork")
+
+
+def forked(function, *arguments, said, folder="."):
+    """``function(*arguments)``, started in a copy of this process: a ``multiprocessing.Process``.
+
+    Args:
+        function: its own changes (patches, ``sys.path``, the environment) are seen by nobody else.
+        said: the file that gets what it prints, errors too.
+        folder: where it runs.
+    """
+    process = _FORK.Process(target=_run, args=(function, arguments, said, folder))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pytest-xdist's thread only waits for the next test's name
+        process.start()
+    return process
+
+
+def _run(function, arguments, said, folder):
+    sys.stdout = sys.stderr = open(said, "w", buffering=1)  # noqa: SIM115 it ends with the process
+    os.chdir(folder)
+    function(*arguments)
