@@ -11,13 +11,16 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**29))
 # compiling k-diffusion's small functions takes longer than running them in tests
 os.environ.setdefault("K_DIFFUSION_USE_COMPILE", "0")
 
-import matplotlib
-import torch
-from hypothesis import settings
 
-matplotlib.use("Agg")
-torch.set_num_threads(1)
+def pytest_configure(config):
+    if not hasattr(config, "workerinput") and config.getoption("numprocesses", None):
+        return  # xdist's own process runs no test: it need not import what takes seconds before the others start
+    import matplotlib
+    import torch
+    from hypothesis import settings
 
-# the same examples in every run, and no time limit for each: a slow machine is no failure
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
+    matplotlib.use("Agg")
+    torch.set_num_threads(1)
+    # the same examples in every run, and no time limit for each: a slow machine is no failure
+    settings.register_profile("repeatable", derandomize=True, deadline=None)
+    settings.load_profile("repeatable")

@@ -1,11 +1,13 @@
 """`kdist measure` and `kdist compare`: files in, a report out, one clear line on bad input."""
 
 import importlib.util
+import io
 import json
 import re
 import zipfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from kdist.cli.compare import compare_command, measure_command
 from kdist.evals import as_source, extract
 from kdist.evals.features.extraction import content_hash
 from kdist.evals.features.feature_set import Features
+from kdist.evals.report import html
 from scripts.pages.command_line import kdist
 
 OUTPUTS = {"report.html", "results.json", "classes.csv", "classes.png", "directions.png", "statistics.png"}
@@ -33,6 +36,18 @@ def run(tmp_path, monkeypatch):
     app.command("measure")(measure_command)
     app.command("compare")(compare_command)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pictures of one pixel where the numbers and the page are looked at: most of a command's time is drawing."""
+
+    def pixel(figure, **_):
+        plt.close(figure)
+        Image.new("L", (1, 1)).save(buffer := io.BytesIO(), format="png")
+        return buffer.getvalue()
+
+    monkeypatch.setattr(html, "figure_png", pixel)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +75,7 @@ def write_folder(path, images, labels, names):
 # -- what a user does ----------------------------------------------------------------------------------------------
 
 
-def test_images_are_resized_on_demand(run, tmp_path, real_digits):
+def test_images_are_resized_on_demand(undrawn, run, tmp_path, real_digits):
     images, labels = real_digits
     for name in ("real", "fake"):
         write_folder(tmp_path / name, images, labels, {0: "0", 1: "1", 2: "2", 3: "3"})
@@ -135,7 +150,7 @@ def test_sweep_of_the_shipped_model(run, tmp_path):
     assert "fewer than 20 samples" in " ".join(results["warnings"])
 
 
-def test_feature_files_find_their_images(run, tmp_path, real_digits):
+def test_feature_files_find_their_images(undrawn, run, tmp_path, real_digits):
     images, labels = real_digits
     np.savez(tmp_path / "images.npz", x=images, y=labels)
     x = images.reshape(len(images), -1) / 127.5 - 1
@@ -150,7 +165,7 @@ def test_feature_files_find_their_images(run, tmp_path, real_digits):
     assert 'class="strips' not in (tmp_path / "kdist-measure" / "report.html").read_text()
 
 
-def test_old_numbers_are_not_shown_beside_new_pictures(run, tmp_path, real_digits):
+def test_old_numbers_are_not_shown_beside_new_pictures(undrawn, run, tmp_path, real_digits):
     """Sampled again into the same folder: as many images of the same names, and the former features on file."""
     images, labels = real_digits
     write_folder(tmp_path / "samples", images, labels, "abcd")
@@ -165,7 +180,7 @@ def test_old_numbers_are_not_shown_beside_new_pictures(run, tmp_path, real_digit
     assert page.count("<img") == 3 + 4  # of the second set alone
 
 
-def test_classes_are_matched_by_name_or_refused(run, tmp_path, real_digits):
+def test_classes_are_matched_by_name_or_refused(undrawn, run, tmp_path, real_digits):
     images, labels = real_digits
     for name, names in (("real", ("cat", "dog", "fish", "gnu")), ("fake", ("cat", "fish", "gnu", "zebra"))):
         write_folder(tmp_path / name, images, labels, names)
@@ -181,7 +196,7 @@ def test_classes_are_matched_by_name_or_refused(run, tmp_path, real_digits):
     assert "no class in common: cat, dog, fish, ... against 0, 1, 2, ..." in str(result.exception)
 
 
-def test_bad_images_are_named(run, tmp_path, real_digits):
+def test_bad_images_are_named(undrawn, run, tmp_path, real_digits):
     images, labels = real_digits
     for name in ("real", "fake"):
         write_folder(tmp_path / name, images, labels, "abcd")
@@ -195,7 +210,7 @@ def test_bad_images_are_named(run, tmp_path, real_digits):
     assert "more than max_bad=0" in str(result.exception)
 
 
-def test_other_processes_write_nothing(run, tmp_path, monkeypatch):
+def test_other_processes_write_nothing(undrawn, run, tmp_path, monkeypatch):
     for name, seed in (("real.npz", 0), ("fake.npz", 1)):
         write_features(tmp_path / name, seed=seed)
     monkeypatch.setenv("RANK", "1")
@@ -290,7 +305,7 @@ def test_bad_sweep(run, bad_files, arguments, message):
     assert message in str(result.exception)
 
 
-def test_equal_file_names_are_told_apart_by_their_folders(run, tmp_path, bad_files):
+def test_equal_file_names_are_told_apart_by_their_folders(undrawn, run, tmp_path, bad_files):
     result = run("compare", "wide.npz", "wide.npz", "wide.npz", "--quick", "--name", "a", "--name", "b")
     assert result.exit_code == 0, result.output
     result = run("compare", "real.npz", "good.npz", "sub/good.npz", "--quick")
