@@ -12,8 +12,8 @@ from scripts.pages.tutorial import Block, run
 ROOT = Path(__file__).parents[2]
 FILES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in FILES}
-# the tutorial and the README are run by tests of their own, with what they show
-OWN_TESTS = {"docs/tutorial.md", "README.md"}
+# run by tests of their own, with what they show
+OWN_TESTS = {"docs/tutorial.md", "docs/own_images.md", "README.md"}
 LANGUAGES = {"python", "console", "bash", "sh", "text", ""}  # the last two are output and diagrams
 
 
