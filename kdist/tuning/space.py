@@ -32,6 +32,7 @@ __all__ = ["FAMILIES", "Draw", "Space"]
 FAMILIES = ("constant", "interval", "ramp", "early-negative", "late-negative", "negative-window", "piecewise")
 BANDS = (4, 8)  # of a piecewise schedule
 _SNAP = 0.1
+SIGMA_DATA = 0.5  # standard deviation of images, the default of k-diffusion
 
 
 class Suggests(Protocol):
@@ -146,10 +147,12 @@ class Space:
         return sorted(set(edges))
 
     def importance(self) -> np.ndarray:
-        """(L,) share of the update times the length of the step in log sigma; at least a fifth of the mean."""
-        logs = np.log(np.asarray(self.levels))
-        steps = np.abs(np.gradient(logs)) if len(logs) > 1 else np.ones(1)
-        weights = steps * (1.0 if self.share is None else np.asarray(self.share))
+        """(L,) how far guidance moves an image: the step in log sigma, times the update's length in units of a noisy
+        image, times guidance's share of it; at least a fifth of the mean."""
+        sigma = np.asarray(self.levels)
+        weights = np.abs(np.gradient(np.log(sigma)))
+        if self.share is not None:  # a share of small updates is little: without noise there is nothing to move
+            weights = weights * np.asarray(self.share) * sigma / np.hypot(sigma, SIGMA_DATA)
         return np.maximum(weights, weights.mean() / 5)
 
     def suggest(self, trial: Suggests) -> tuple[Schedule, dict[str, Any]]:

@@ -46,6 +46,14 @@ def test_bands_are_narrow_where_guidance_does_something(space):
     assert Space([2.0**-k for k in range(8)]).bands(4) == [0, 2, 4, 6, 8]
 
 
+def test_a_share_of_small_updates_is_little():
+    levels = np.array([16.0 * 2.0**-k for k in range(12)])  # even in log sigma, from noise alone to none
+    weight = Space(levels, share=[0.1] * 12).importance()
+    update = levels / np.hypot(levels, 0.5)  # of a noisy image
+    assert weight == pytest.approx(np.maximum(weight[0] / update[0] * update, min(weight)))
+    assert min(weight) == weight[-1] > 0
+
+
 def test_scales_near_one_and_zero_spare_a_call(space):
     schedule, _ = space.suggest(FixedTrial({"family": "interval", "scale": 2.0, "start": 2, "stop": 5}))
     assert schedule.nfe([*LEVELS, 0.0]) == len(LEVELS) + 3
