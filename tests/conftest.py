@@ -1,5 +1,6 @@
 """Threads kept to one per process: several test processes side by side on a few cores are otherwise very slow."""
 
+import gc
 import os
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -15,6 +16,7 @@ os.environ.setdefault("K_DIFFUSION_USE_COMPILE", "0")
 def pytest_configure(config):
     if not hasattr(config, "workerinput") and config.getoption("numprocesses", None):
         return  # xdist's own process runs no test: it need not import what takes seconds before the others start
+    gc.disable()  # until everything is imported
     import matplotlib
     import torch
     from hypothesis import settings
@@ -24,3 +26,10 @@ def pytest_configure(config):
     # the same examples in every run, and no time limit for each: a slow machine is no failure
     settings.register_profile("repeatable", derandomize=True, deadline=None)
     settings.load_profile("repeatable")
+
+
+def pytest_collection_finish():
+    """Half a million objects of imported modules stay: to look for garbage among them takes an eighth of the time."""
+    gc.freeze()
+    gc.set_threshold(5_000)  # new ones, not 700: a test makes many
+    gc.enable()

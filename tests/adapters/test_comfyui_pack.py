@@ -176,4 +176,4 @@ def test_the_repository_is_a_custom_node(tmp_path, whole):
     assert "[tool.comfy]" in (root / "pyproject.toml").read_text()
     process = forked(as_a_custom_node, root, said=tmp_path / "said", folder="/")
     process.join()
-    assert (tmp_path / "said").read_text().split() == [str(len(NODE_CLASS_MAPPINGS)), "True", str(root)]
+    assert process.said.read_text().split() == [str(len(NODE_CLASS_MAPPINGS)), "True", str(root)]

@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import warnings
+from pathlib import Path
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -13,10 +15,11 @@ def forked(function, *arguments, said, folder="."):
 
     Args:
         function: its own changes (patches, ``sys.path``, the environment) are seen by nobody else.
-        said: the file that gets what it prints, errors too.
+        said: the file that gets what it prints, errors too; the process has it as ``said``.
         folder: where it runs.
     """
     process = _FORK.Process(target=_run, args=(function, arguments, said, folder))
+    process.said = Path(said)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # pytest-xdist's thread only waits for the next test's name
         process.start()
@@ -25,5 +28,6 @@ def forked(function, *arguments, said, folder="."):
 
 def _run(function, arguments, said, folder):
     sys.stdout = sys.stderr = open(said, "w", buffering=1)  # noqa: SIM115 it ends with the process
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a new one; pytest's processes may ignore it
     os.chdir(folder)
     function(*arguments)

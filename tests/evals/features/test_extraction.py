@@ -113,7 +113,7 @@ def test_killed_runs_go_on_and_end_with_the_same_bytes(images, net, tmp_path, ca
     for batches, shards in ((4, 1), (7, 3)):  # three batches a shard: in the second, and in the fourth
         hangs = multiprocessing.get_context("fork").Event()
         process = forked(hanging_run, images, net, cache, out, batches, hangs, said=tmp_path / "said")
-        assert hangs.wait(120), (tmp_path / "said").read_text()
+        assert hangs.wait(120), process.said.read_text()
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
@@ -145,7 +145,7 @@ def test_two_processes_give_what_one_gives(images, tmp_path):
     arguments = [tmp_path / "run.py", images, tmp_path / "two-cache", tmp_path / "two"]
     process = forked(accelerate_launch, *options.split(), *arguments, said=tmp_path / "said")
     process.join(120)
-    assert process.exitcode == 0, (tmp_path / "said").read_text()
+    assert process.exitcode == 0, process.said.read_text()
     for kind, source in (("files", images), ("sampler", sampler_of_the_shared_run())):
         alone = extract(source, build_extractor("digits", device="cpu"), shard_size=8, batch_size=5)
         alone.save(tmp_path / "one" / f"{kind}.npz")

@@ -242,9 +242,11 @@ def test_a_grid_ends_the_search(toy, real, judge):
     assert {str(candidate.schedule) for candidate in tuned.front} == {f"constant:scale={s}" for s in grid["scale"]}
 
 
-def test_what_costs_too_many_calls_is_not_measured(toy, real, judge):
+def test_what_costs_too_many_calls_is_not_measured(toy, real, judge, monkeypatch):
     sampler = optuna.samplers.RandomSampler(seed=0)
-    tuned = kdist.tune(toy, real=real, judge=judge, calls=3000, calls_per_sample=7, sampler=sampler)
+    options = {"calls_per_sample": 7, "sampler": sampler, "families": ["constant", "interval"]}
+    tuned = kdist.tune(toy, real=real, judge=judge, calls=3000, **options)
     assert max(candidate.calls_per_sample for candidate in tuned.front) <= 7
+    monkeypatch.setattr("kdist.tuning.search.PATIENCE", 100)
     with pytest.raises(ValueError, match="none was so cheap; allow more calls or other families"):
         kdist.tune(toy, real=real, judge=judge, calls=3000, calls_per_sample=5, sampler=sampler, families=["ramp"])

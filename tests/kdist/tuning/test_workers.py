@@ -1,14 +1,17 @@
 """A run that is killed or interrupted goes on; two processes work on one study."""
 
 import json
+import os
+import runpy
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import optuna
 import pytest
+from forked import forked
+
+from kdist.cli import main
 
 # a model of the plane in a file of its own, as a user has it; slow enough to be killed in the middle
 MODEL = """
@@ -33,17 +36,21 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
     (tmp_path / "plane.py").write_text(MODEL)
-    subprocess.run([sys.executable, "plane.py"], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path("plane.py", run_name="__main__")
     return tmp_path
 
 
+def tune(*options):
+    sys.path.insert(0, "")  # as where a command is typed
+    sys.argv = ["kdist", "tune", "plane:generate", "--real", "real.npz", "--calls", "2000", "--out", "out", *options]
+    main()
+
+
 def start(folder, *options):
-    root = Path(__file__).parents[3]
-    command = "import sys; sys.path.insert(0, sys.argv.pop(1)); from kdist.cli import main; main()"
-    arguments = ["tune", "plane:generate", "--real", "real.npz", "--calls", "2000", "--out", "out", *options]
-    return subprocess.Popen([sys.executable, "-c", command, str(root), *arguments], cwd=folder, stderr=subprocess.PIPE)
+    return forked(tune, *options, said=folder / f"said-{time.monotonic_ns()}", folder=folder)
 
 
 def trials(url):
@@ -57,7 +64,7 @@ def trials(url):
 def wait_for(condition, process):
     deadline = time.monotonic() + 240  # a busy machine
     while not condition():
-        assert process.poll() is None, process.stderr.read().decode()
+        assert process.is_alive(), process.said.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
@@ -66,17 +73,19 @@ def test_a_killed_run_goes_on(folder):
     url = f"sqlite:///{folder / 'out' / 'study.db'}"
     first = start(folder)
     wait_for(lambda: len(trials(url)) >= 5, first)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.kill()
+    first.join()
     kept = {t.number: t.values for t in trials(url)}
     interrupted = start(folder, "--resume")
     wait_for(lambda: len(trials(url)) >= len(kept) + 3, interrupted)
-    interrupted.send_signal(signal.SIGINT)
-    said = interrupted.communicate(timeout=240)[1].decode()
-    assert interrupted.returncode == 130, said
+    os.kill(interrupted.pid, signal.SIGINT)
+    interrupted.join(240)
+    said = interrupted.said.read_text()
+    assert interrupted.exitcode == 130, said
     assert "kdist: interrupted; what was finished is kept; the same command goes on" in said
     second = start(folder, "--resume")
-    assert second.wait(240) == 0, second.stderr.read().decode()
+    second.join(240)
+    assert second.exitcode == 0, second.said.read_text()
     done = trials(url)
     assert len(done) > len(kept)
     assert kept.items() <= {t.number: t.values for t in done}.items()
@@ -92,7 +101,8 @@ def test_two_workers_share_a_study(folder):
     wait_for(lambda: len(trials(url)) >= 1, first)
     second = start(folder, "--storage", url, "--out", "out2")
     for worker in (first, second):
-        assert worker.wait(240) == 0, worker.stderr.read().decode()
+        worker.join(240)
+        assert worker.exitcode == 0, worker.said.read_text()
     done = trials(url)
     pairs = [(t.user_attrs["key"], t.user_attrs["block"]) for t in done]
     assert len(set(pairs)) == len(pairs)
