@@ -5,6 +5,7 @@ of freedom, whose squared lengths have no third moment.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -31,9 +32,14 @@ def gram_of(fake: np.ndarray, real: np.ndarray) -> np.ndarray:
     return (z @ z.T)[None]
 
 
-def moments_of(gram: np.ndarray, splits: Splits) -> dict[str, Estimate]:
-    found = {**shift_findings(gram, splits), "trace_ratio": trace_ratio_finding(gram, splits)}
-    return {name: finding.shown(splits.confidence)[0] for name, finding in found.items()}
+def grams_of(count: int, fake: Callable[[], np.ndarray], real: Callable[[], np.ndarray]) -> np.ndarray:
+    """As many sets: a finding takes them all at once, as classes."""
+    return np.concatenate([gram_of(fake(), real()) for _ in range(count)])
+
+
+def moments_of(grams: np.ndarray, splits: Splits) -> dict[str, list[Estimate]]:
+    found = {**shift_findings(grams, splits), "trace_ratio": trace_ratio_finding(grams, splits)}
+    return {name: finding.shown(splits.confidence) for name, finding in found.items()}
 
 
 @pytest.mark.parametrize("law", ["gaussian", "heavy"])
@@ -41,11 +47,12 @@ def moments_of(gram: np.ndarray, splits: Splits) -> dict[str, Estimate]:
 def test_trace_ratio_intervals_cover(law: str, n: int) -> None:
     """The 95 % interval for a true 0.64 holds it in at least 92 % of 600 sets (standard error 0.9 %)."""
     rng = np.random.default_rng(n)
-    plain = Resampling(0.95, 0, [rng]).of(n, n)
+    plain = Resampling(0.95, 0, [rng] * 12).of(n, n)
     hits = 0
-    for _ in range(600):
-        estimate = trace_ratio_finding(gram_of(0.8 * draw(rng, law, n), draw(rng, law, n)), plain).estimate
-        hits += estimate.lo < 0.64 < estimate.hi
+    for _ in range(50):
+        grams = grams_of(12, lambda: 0.8 * draw(rng, law, n), lambda: draw(rng, law, n))
+        estimate = trace_ratio_finding(grams, plain).estimate
+        hits += ((estimate.lo < 0.64) & (estimate.hi > 0.64)).sum()
     assert hits >= 0.92 * 600
 
 
@@ -54,13 +61,10 @@ def test_null_p_values_are_uniform(law: str, n_real: int, n_fake: int) -> None:
     """Kolmogorov-Smirnov over 250 nulls of 99 permutations (grid 0.01): not rejected at 1 %, three statistics."""
     rng = np.random.default_rng(n_real)
     names = ("trace_ratio", "mean_shift", "overshoot", "orthogonal_shift")
-    p_values = []
-    resampling = Resampling(0.95, 99, [rng])
-    for _ in range(250):
-        gram = gram_of(draw(rng, law, n_fake), draw(rng, law, n_real))
-        found = moments_of(gram, resampling.of(n_fake, n_real))
-        p_values.append([found[name].p_value for name in names])
-    for name, column in zip(names, np.array(p_values).T, strict=True):
+    grams = grams_of(250, lambda: draw(rng, law, n_fake), lambda: draw(rng, law, n_real))
+    found = moments_of(grams, Resampling(0.95, 99, [rng] * 250).of(n_fake, n_real))
+    for name in names:
+        column = np.array([estimate.p_value for estimate in found[name]])
         spread_out = column - rng.uniform(0, 0.01, len(column))  # a grid is not continuous; this makes it so
         assert stats.kstest(spread_out, "uniform").pvalue > 0.01, name
 
@@ -68,31 +72,24 @@ def test_null_p_values_are_uniform(law: str, n_real: int, n_fake: int) -> None:
 def test_trace_p_value_ignores_a_shift_and_shift_p_value_a_shrinkage() -> None:
     """A shifted, unshrunk law is not called shrunk, nor a shrunk, unshifted one shifted: 5 % level, 150 sets each."""
     rng = np.random.default_rng(5)
-    shifted, shrunk = [], []
-    resampling = Resampling(0.95, 99, [rng])
-    for _ in range(150):
-        moved = gram_of(draw(rng, "gaussian", 30) + SPREAD, draw(rng, "gaussian", 60))
-        shifted.append(moments_of(moved, resampling.of(30, 60))["trace_ratio"].p_value)
-        small = gram_of(0.5 * draw(rng, "gaussian", 30), draw(rng, "gaussian", 60))
-        shrunk.append(moments_of(small, resampling.of(30, 60))["mean_shift"].p_value)
+    splits = Resampling(0.95, 99, [rng] * 150).of(30, 60)
+    moved = grams_of(150, lambda: draw(rng, "gaussian", 30) + SPREAD, lambda: draw(rng, "gaussian", 60))
+    small = grams_of(150, lambda: 0.5 * draw(rng, "gaussian", 30), lambda: draw(rng, "gaussian", 60))
     # 0.05 plus three standard errors of 150 trials (0.053)
-    assert np.mean(np.array(shifted) <= 0.05) <= 0.1
-    assert np.mean(np.array(shrunk) <= 0.05) <= 0.1
+    for grams, name in ((moved, "trace_ratio"), (small, "mean_shift")):
+        assert np.mean([estimate.p_value <= 0.05 for estimate in moments_of(grams, splits)[name]]) <= 0.1
 
 
 def test_overshoot_and_shift_intervals_cover() -> None:
     """Planted overshoot 0.3 and squared shift 0.81 / tr S at n = 25 and 40: at least 92 % of 500 sets."""
     rng = np.random.default_rng(6)
-    plain = Resampling(0.95, 0, [rng]).of(25, 40)
+    plain = Resampling(0.95, 0, [rng] * 500).of(25, 40)
     offset = -0.3 * ORIGIN  # class mean 0, global mean at ORIGIN: away from it
     shift = 0.9 / np.sqrt((SPREAD**2).sum())
-    hits = np.zeros(2)
-    for _ in range(500):
-        gram = gram_of(draw(rng, "heavy", 25) + offset, draw(rng, "heavy", 40))
-        found = moments_of(gram, plain)
-        over, moved = found["overshoot"], found["mean_shift"]
-        hits += over.lo < 0.3 < over.hi, moved.lo < shift < moved.hi
-    assert (hits >= 0.92 * 500).all()
+    grams = grams_of(500, lambda: draw(rng, "heavy", 25) + offset, lambda: draw(rng, "heavy", 40))
+    found = moments_of(grams, plain)
+    for name, truth in (("overshoot", 0.3), ("mean_shift", shift)):
+        assert sum(estimate.lo < truth < estimate.hi for estimate in found[name]) >= 0.92 * 500
 
 
 def test_the_mean_shift_of_heavy_tailed_classes_is_covered_on_average() -> None:
@@ -120,13 +117,9 @@ def test_floor_is_where_real_against_real_falls() -> None:
     The floor is estimated from the real samples alone, hence the 2 % given away on top of Monte Carlo (1.3 %).
     """
     rng = np.random.default_rng(7)
-    hits, resampling = 0, Resampling(0.95, 99, [rng])
-    for _ in range(300):
-        gram = gram_of(draw(rng, "gaussian", 40), draw(rng, "gaussian", 60))
-        floor = trace_ratio_finding(gram, resampling.of(40, 60)).shown(0.95)[0]
-        assert floor.floor is not None
-        hits += floor.floor.lo < floor < floor.floor.hi
-    assert hits >= 0.9 * 300
+    grams = grams_of(300, lambda: draw(rng, "gaussian", 40), lambda: draw(rng, "gaussian", 60))
+    found = trace_ratio_finding(grams, Resampling(0.95, 99, [rng] * 300).of(40, 60)).shown(0.95)
+    assert sum(value.floor.lo < value < value.floor.hi for value in found) >= 0.9 * 300
 
 
 def test_shrinkage_is_recovered_in_many_classes_and_dimensions() -> None:
