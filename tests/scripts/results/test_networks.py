@@ -9,7 +9,8 @@ import kdist
 from scripts.results import network_tables
 from scripts.results.cads import Annealed, annealing, dynamic_scales
 from scripts.results.families import FAMILIES, PLAIN, Network
-from scripts.results.networks import TARGETS, at_least, compute, draw, texts
+from scripts.results.figures import FIGURES
+from scripts.results.networks import TARGETS, at_least, compute, texts
 from scripts.results.store import Store
 
 SIGMAS = kdist.solvers.karras_sigmas(10, 0.02, 80.0)
@@ -99,30 +100,25 @@ def test_the_nearest_that_reaches_the_target():
     assert at_least(found, 1.01) is None
 
 
-def test_rows_tables_and_picture(tmp_path):
-    options = {
-        "networks": {"digits": ["constant", "CADS", "weak model"]},
-        "tune_seed": 5, "tune_per_class": {"digits": 2},
-        "report_seeds": [101, 102], "per_class": {"digits": 2}, "steps": 3,
-        "informed": {"per_class": 2, "steps": 6, "seed": 0}, "at_constant": ["digits"],
-    }  # fmt: skip
-    store = Store(tmp_path / "F9.json")
-    rows = compute(store, **options)
-    assert [row["kind"] for row in rows].count("tried") == 3 * 6 + 1
-    assert compute(Store(tmp_path / "F9.json", frozen=True), **options) == rows  # nothing is measured twice
+def test_rows_tables_and_picture(toys):
+    options = FIGURES["F9"].quick
+    out = toys.make("F9")
+    rows = compute(Store(out / "data" / "F9.json", frozen=True), **options)  # frozen: nothing is measured twice
+    tried = sum(6 * len(families) + 1 for families in options["networks"].values())
+    assert [row["kind"] for row in rows].count("tried") == tried
     reported = [row for row in rows if row["kind"] == "reported"]
     assert {row["target"] for row in reported} == {*TARGETS, "unguided"}
     shown = texts(rows)
-    assert shown["tried"] == "19"
-    assert shown["trainings_digits"] == "1"
-    assert shown["rules"] == ""
-    assert "| digits, 1 |" in shown["holds"]
+    assert shown["tried"] == str(tried)
+    assert shown["trainings_digits"] == "2"
+    assert "TCFG" in shown["rules"]
+    assert texts([row for row in rows if row.get("family") != "TCFG"])["rules"] == ""
+    assert "| digits, 2 |" in shown["holds"]
     assert "| digits | " in shown["information"]
     assert "no guidance" in shown["real_digits"]
     assert "weak model" in shown["constant_digits"]
     assert "means displaced" in shown["digits"]
-    draw(rows, tmp_path / "F9.png")
-    assert (tmp_path / "F9.png").read_bytes()[:4] == b"\x89PNG"
+    assert (out / "figures" / "F9.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def reported(network, family, distance, setting="2", target="real"):
