@@ -76,10 +76,12 @@ def _information(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _rules(rows: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]]) -> str:
-    """The rules beside a constant and an interval at the accuracy of real images, on the networks that they were tried
-    on: a line each, the nearest on the first network first."""
+    """The rules beside a constant and an interval at the accuracy of real images, on the networks that ship: a line
+    each, the nearest on the first network first."""
     ruled = [
-        n["network"] for n in networks if any(r["network"] == n["network"] and r.get("group") == "rule" for r in rows)
+        n["network"]
+        for n in networks
+        if "-" not in n["network"] and any(r["network"] == n["network"] and r.get("group") == "rule" for r in rows)
     ]
     found = [_reported(rows, network, "real") for network in ruled]
     names = [family.name for family in FAMILIES if family.group == "rule" or family.name in ("constant", "interval")]
