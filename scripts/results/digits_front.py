@@ -230,7 +230,7 @@ LABELS = {  # what the figure names: text, offset in points and alignment; in th
     "constant 3": ("constant 3", (-14, -3), "right", (-4, -13), "center"),
     "interval": ("interval", (14, -13), "left", (5, 6), "left"),
     "late negative": ("late negative", (-17, -3), "right", (-8, -12), "right"),
-    "early negative": ("early negative", (-4, 5), "right", (-4, 6), "right"),
+    "early negative": ("early negative", (-4, 5), "right", (6, 18), "center"),
     "early negative, 0.25": ("early negative, 0.25", (-4, 5), "right", (-4, -11), "right"),
     "weak model": ("weak model", (-12, 9), "right", (-4, 11), "right"),
 }
