@@ -247,7 +247,7 @@ FIGURES: dict[str, Figure] = {
                     "accuracy": 0.96,
                     "samples": 150,
                     "truth": 60,
-                    "repeats": {"tune": 3, "random": 3, "tpe": 3, "hand": 1},
+                    "repeats": {"tune": 5, "random": 5, "tpe": 5, "hand": 1},
                 },
             },
             "calls_per_sample": 28,
