@@ -27,7 +27,7 @@ def demo(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
-    quick: Annotated[bool, typer.Option("--quick", help="fewer samples and steps: a look in a few seconds")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="fewer samples and steps: a look in half a minute")] = False,
 ) -> None:
     """Compare guidance schedules on a shipped model of real images: table, results.json, report.html.
 
