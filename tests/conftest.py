@@ -2,6 +2,7 @@
 
 import gc
 import os
+from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -26,6 +27,12 @@ def pytest_configure(config):
     # the same examples in every run, and no time limit for each: a slow machine is no failure
     settings.register_profile("repeatable", derandomize=True, deadline=None)
     settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items):
+    """The scripts' tests are the longest and share figures. At the front they stay in one process: an idle one takes
+    over tests from the end of another's, which then are short."""
+    items.sort(key=lambda item: "scripts" not in item.path.relative_to(Path(__file__).parent).parts[:1])
 
 
 def pytest_collection_finish():
