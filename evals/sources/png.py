@@ -27,10 +27,9 @@ def plain_png(data: bytes) -> np.ndarray | None:
     if b"tRNS" in head or b"acTL" in head:  # transparency, animation
         return None
     try:
-        picture: np.ndarray = _codecs().spng_decode(data)
+        picture: np.ndarray = _codecs().spng_decode(data).reshape(height, width, -1)
     except Exception:  # broken: Pillow says how, or reads it all the same
         return None
-    picture = picture.reshape(height, width, -1)
     return picture if picture.dtype == np.uint8 and picture.shape[2] in (1, 3) else None
 
 

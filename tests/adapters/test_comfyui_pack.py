@@ -175,5 +175,5 @@ def test_the_repository_is_a_custom_node(tmp_path, whole):
     assert "matplotlib" in (root / "requirements.txt").read_text()
     assert "[tool.comfy]" in (root / "pyproject.toml").read_text()
     process = forked(as_a_custom_node, root, said=tmp_path / "said", folder="/")
-    process.join()
+    process.join(120)
     assert process.said.read_text().split() == [str(len(NODE_CLASS_MAPPINGS)), "True", str(root)]

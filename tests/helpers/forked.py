@@ -18,7 +18,8 @@ def forked(function, *arguments, said, folder="."):
         said: the file that gets what it prints, errors too; the process has it as ``said``.
         folder: where it runs.
     """
-    process = _FORK.Process(target=_run, args=(function, arguments, said, folder))
+    # daemon: ended with this process, should it ever hang
+    process = _FORK.Process(target=_run, args=(function, arguments, said, folder), daemon=True)
     process.said = Path(said)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # pytest-xdist's thread only waits for the next test's name
