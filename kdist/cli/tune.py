@@ -41,7 +41,13 @@ class Goal:
         typer.Option(help="module:name of judge(images)  [default: logistic regression on the real features]"),
     ] = None
     accuracy: Annotated[
-        float | None, typer.Option(help="share of samples that the judge must recognise", min=0, max=1)
+        float | None,
+        typer.Option(
+            help="share of samples that the judge must recognise  [default: none; digits and fashion, without another "
+            "condition: that of their real images]",
+            min=0,
+            max=1,
+        ),
     ] = None
     separability: Annotated[float | None, typer.Option(help="scatter between over within classes, at least")] = None
     displacement: Annotated[
@@ -67,14 +73,18 @@ class Goal:
             extractor = build_extractor(load_object(self.extractor, "--extractor"), device=device, weights=self.weights)
             features = subjects.as_function(extractor, self.limits())
         judge = load_object(self.judge, "--judge") if self.judge is not None else subject.judge
-        if self.accuracy is not None and judge is None:
+        accuracy = self.accuracy
+        if subject.accuracy and (accuracy, self.separability, self.displacement, self.judge) == (None,) * 4:
+            accuracy = subject.accuracy  # with no condition at all, no guidance would be the answer
+            notes.print(f"accuracy at least {accuracy}, as real images have it; --accuracy asks for another")
+        if accuracy is not None and judge is None:
             images, labels = subject.real
             judge, share = subjects.linear_judge(features or pixels(images), images, labels)
             notes.print(f"judge: logistic regression, right on {share:.1%} of the real images (cross-validated)")
         return {
             "judge": judge,
             "features": features,
-            "accuracy": self.accuracy,
+            "accuracy": accuracy,
             "separability": self.separability,
             "displacement": self.displacement,
             "calls_per_sample": self.calls_per_sample,

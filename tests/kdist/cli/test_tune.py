@@ -1,13 +1,17 @@
-"""``kdist tune`` with a user's own code: what fails there is said in one line that names it."""
+"""``kdist tune``: what fails in a user's own code is said in one line that names it; what is asked for by default."""
 
 import sys
 
 import numpy as np
 import pytest
+import torch
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
-from kdist.cli.tune import tune
+from kdist.cli.tune import Goal, tune
+from kdist.digits import load_classifier, load_data
+from kdist.tuning.subjects import SHIPPED, Subject
 
 
 @pytest.mark.parametrize(
@@ -30,3 +34,27 @@ def test_errors_of_the_users_code_name_it(tmp_path, monkeypatch, body, message):
     result = CliRunner().invoke(app, ["mine:generate", *options])
     assert isinstance(result.exception, ValueError), result.exception  # what the command makes one line and code 2 of
     assert message in str(result.exception)
+
+
+def test_a_shipped_example_asks_for_the_accuracy_of_its_real_images(capsys):
+    """With no condition at all, no guidance would be the answer."""
+    shipped = Subject(None, None, lambda images: images, SHIPPED["digits"])
+    yours = Subject(None, None, lambda images: images)
+
+    def asked(goal, subject):
+        return goal.arguments(subject, "cpu", Console())["accuracy"]
+
+    assert asked(Goal(), shipped) == 0.995
+    assert "accuracy at least 0.995" in capsys.readouterr().out
+    assert asked(Goal(accuracy=0.5), shipped) == 0.5
+    assert asked(Goal(separability=1.2), shipped) is None
+    assert asked(Goal(displacement=0.3), shipped) is None
+    assert asked(Goal(), yours) is None
+    assert not capsys.readouterr().out
+
+
+def test_real_digits_have_the_accuracy_that_is_asked_for():
+    images, labels = load_data("held_out")
+    with torch.no_grad():
+        right = float((load_classifier()(images).argmax(1) == labels).float().mean())
+    assert right >= SHIPPED["digits"]
