@@ -341,9 +341,9 @@ def _table(rows: Sequence[Mapping[str, Any]], real: Mapping[str, float]) -> str:
 def _law(rows: Sequence[Mapping[str, Any]], *, short: bool = False) -> str:
     """How far the samples are from the real law, the nearest first; ``short`` is README's."""
     measured = sorted((row for row in rows if row["name"] in SHORT), key=lambda row: row["energy_distance"][0])
-    head = ["guidance", "distance", "variance kept", "accuracy", "calls"]
+    head = ["guidance", "distance", "means displaced", "variance kept", "accuracy", "calls"]
     if not short:
-        head[2:3] = ["means displaced", "variance kept", "main directions", "rest"]
+        head[4:4] = ["main directions", "rest"]
     lines = []
     for row in measured:
         if short and row["name"] not in README_ROWS:
@@ -351,12 +351,13 @@ def _law(rows: Sequence[Mapping[str, Any]], *, short: bool = False) -> str:
         line = [
             _in_words(row),
             interval(row["energy_distance"], 3),
+            number(row["displacement"][0]),
             number(row["trace_ratio"][0]),
             f"{row['accuracy'][0]:.3f}",
             f"{row['calls']:g}",
         ]
         if not short:
-            line[2:3] = [number(row[n][0]) for n in ("displacement", "trace_ratio", "variance_main", "variance_rest")]
+            line[4:4] = [number(row[name][0]) for name in ("variance_main", "variance_rest")]
         lines.append(line)
     return markdown(head, lines)
 
