@@ -1,4 +1,4 @@
-"""PNG files without Pillow: the same pixels in half the time, where imagecodecs is installed (libspng).
+"""PNG files without Pillow: the same pixels in less time, where imagecodecs is installed (libspng).
 
 Only plain files, 8 bits of grey or RGB, in which a decoder has nothing to choose. All others, and all broken ones, are
 left to Pillow, whose answers and errors count.

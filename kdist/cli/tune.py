@@ -76,7 +76,7 @@ class Goal:
         accuracy = self.accuracy
         if subject.accuracy and (accuracy, self.separability, self.displacement, self.judge) == (None,) * 4:
             accuracy = subject.accuracy  # with no condition at all, no guidance would be the answer
-            notes.print(f"accuracy at least {accuracy}, as real images have it; --accuracy asks for another")
+            notes.print(f"accuracy at least {accuracy}, about that of real images; --accuracy asks for another")
         if accuracy is not None and judge is None:
             images, labels = subject.real
             judge, share = subjects.linear_judge(features or pixels(images), images, labels)

@@ -65,6 +65,7 @@ class Schedule:
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
         """The scale at float32 or float64 levels, in their dtype."""
+        # for whoever writes a shape of their own and forgets it
         raise NotImplementedError(f"{type(self).__name__} does not define _scale")
 
     def evaluate(self, sigma: torch.Tensor) -> torch.Tensor:

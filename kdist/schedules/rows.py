@@ -30,6 +30,7 @@ class _ByRow(Schedule):
 
     @property
     def _members(self) -> tuple[Schedule, ...]:
+        # every kind of rows defines it
         raise NotImplementedError(f"{type(self).__name__} does not define _members")
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:

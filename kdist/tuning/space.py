@@ -32,7 +32,7 @@ __all__ = ["FAMILIES", "Draw", "Space"]
 FAMILIES = ("constant", "interval", "ramp", "early-negative", "late-negative", "negative-window", "piecewise")
 BANDS = (4, 8)  # of a piecewise schedule
 _SNAP = 0.1
-SIGMA_DATA = 0.5  # standard deviation of images, the default of k-diffusion
+_SIGMA_DATA = 0.5  # standard deviation of images, the default of k-diffusion
 
 
 class Suggests(Protocol):
@@ -152,7 +152,7 @@ class Space:
         sigma = np.asarray(self.levels)
         weights = np.abs(np.gradient(np.log(sigma)))
         if self.share is not None:  # a share of small updates is little: without noise there is nothing to move
-            weights = weights * np.asarray(self.share) * sigma / np.hypot(sigma, SIGMA_DATA)
+            weights = weights * np.asarray(self.share) * sigma / np.hypot(sigma, _SIGMA_DATA)
         return np.maximum(weights, weights.mean() / 5)
 
     def suggest(self, trial: Suggests) -> tuple[Schedule, dict[str, Any]]:

@@ -7,7 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
-_FORK = multiprocessing.get_context("fork")
+import pytest
 
 
 def forked(function, *arguments, said, folder="."):
@@ -18,8 +18,12 @@ def forked(function, *arguments, said, folder="."):
         said: the file that gets what it prints, errors too; the process has it as ``said``.
         folder: where it runs.
     """
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("forks its process")
     # daemon: ended with this process, should it ever hang
-    process = _FORK.Process(target=_run, args=(function, arguments, said, folder), daemon=True)
+    process = multiprocessing.get_context("fork").Process(
+        target=_run, args=(function, arguments, said, folder), daemon=True
+    )
     process.said = Path(said)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # pytest-xdist's thread only waits for the next test's name

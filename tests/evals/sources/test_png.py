@@ -1,6 +1,7 @@
 """Plain PNG files without Pillow: the same answer as Pillow's for every file, whole or broken."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,6 +38,14 @@ def answer(read, data: bytes):
         return type(error), str(error).partition(" <")[0]
 
 
+@pytest.fixture
+def undecoded(monkeypatch):
+    """What the decoder was asked for; it gives nothing. Broken files are refused by a decoder in any case."""
+    asked = []
+    monkeypatch.setattr(png, "_codecs", lambda: SimpleNamespace(spng_decode=asked.append))
+    return asked
+
+
 @pytest.mark.parametrize("level", [0, 1, 9])
 @pytest.mark.parametrize("shape", [(7, 5), (1, 1), (7, 5, 3), (64, 33, 3)])
 def test_plain_files_have_pillows_pixels(shape, level):
@@ -61,19 +70,23 @@ def test_plain_files_have_pillows_pixels(shape, level):
     ],
     ids=["RGBA", "LA", "palette", "bits", "transparent colour", "transparent grey", "animated", "16 bits"],
 )
-def test_all_others_are_left_to_pillow(image, options):
+def test_all_others_are_left_to_pillow(undecoded, image, options):
     data = encoded(image, **options)
     assert png.plain_png(data) is None
+    assert not undecoded
     mine, theirs = answer(lambda d: decode(d, "a.png"), data), answer(by_pillow, data)
     np.testing.assert_equal(mine, theirs)
 
 
-def test_interlaced_files_and_files_of_too_many_pixels_are_left_to_pillow():
+def test_interlaced_files_and_files_of_too_many_pixels_are_left_to_pillow(undecoded):
     data = bytearray(encoded(noise(6, 4)))
+    png.plain_png(bytes(data))
+    assert undecoded.pop() == data  # as it is, it is decoded
     data[28] = 1
     assert png.plain_png(bytes(data)) is None
     data[28], data[16:20] = 0, (1 << 25).to_bytes(4, "big")
     assert png.plain_png(bytes(data)) is None
+    assert not undecoded
 
 
 def test_broken_files_are_what_they_are_to_pillow():
