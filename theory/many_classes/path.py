@@ -11,12 +11,14 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import expit
 
 from ..integrate import ScheduleLike, scale_function, split_log_range
-from .rivals import Array, bulk_state, own_log_density, positive
+from .rivals import Array, Real, bulk_state, own_log_density, positive
 
 __all__ = ["Dynamics", "Grid", "Run", "integrate"]
 
@@ -97,11 +99,15 @@ class Dynamics:
             raise ValueError(f"noise is 0 for the ODE, 1 for the reverse SDE, not negative; got {self.noise}")
         positive("dimension", self.dimension, finite=False)
 
-    def margin(self, m: Array, g: Array, delta: Array | float) -> Array:
+    def of(self, paths: npt.NDArray[np.intp]) -> Dynamics:
+        """These paths alone."""
+        return replace(self, alpha=self.alpha[paths])
+
+    def margin(self, m: Array, g: Array, delta: Real) -> Array:
         """M1 minus M2 or M4."""
         return own_log_density(m, g * delta, delta) - bulk_state(m, g * delta, delta, self.alpha).log_density
 
-    def drift(self, m: Array, g: Array, ell: Array | float, weight: Array) -> tuple[Array, Array]:
+    def drift(self, m: Array, g: Array, ell: Real, weight: Array) -> tuple[Array, Array]:
         """M5 and M6; at finite dimension M13."""
         delta = np.exp(ell)
         bulk = bulk_state(m, g * delta, delta, self.alpha)
@@ -112,29 +118,27 @@ class Dynamics:
         aim = 1 + weight - weight * own
         return (1 + self.noise) / 2 * (pull * m - aim), ((1 + self.noise) * pull - 1) * g - self.noise
 
-    def step(
-        self, m: Array, g: Array, ell: float, width: float, weight: Array, part: Array | float = 1.0
-    ) -> tuple[Array, Array]:
+    def step(self, m: Array, g: Array, ell: Real, width: Real, weight: Array, part: Real = 1.0) -> tuple[Array, Array]:
         """A Runge-Kutta step over ``part`` of ``width``; the weight is a parabola through its three values (3, ...)."""
         first, middle, last = weight
 
-        def at(fraction: Array | float) -> Array:
+        def at(fraction: Real) -> Array:
             u = 2 * fraction - 1
             return middle + u * (last - first) / 2 + u**2 * ((first + last) / 2 - middle)
 
-        h = width * part
+        h, half = width * part, at(part / 2)
         k1, j1 = self.drift(m, g, ell, first)
-        k2, j2 = self.drift(m + h / 2 * k1, g + h / 2 * j1, ell + h / 2, at(part / 2))
-        k3, j3 = self.drift(m + h / 2 * k2, g + h / 2 * j2, ell + h / 2, at(part / 2))
+        k2, j2 = self.drift(m + h / 2 * k1, g + h / 2 * j1, ell + h / 2, half)
+        k3, j3 = self.drift(m + h / 2 * k2, g + h / 2 * j2, ell + h / 2, half)
         k4, j4 = self.drift(m + h * k3, g + h * j3, ell + h, at(part))
         return m + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4), g + h / 6 * (j1 + 2 * j2 + 2 * j3 + j4)
 
     def takeover(
-        self, m: Array, g: Array, ell: float, width: float, weight: Array, margins: tuple[Array, Array]
+        self, m: Array, g: Array, before: Array, after: Array, ell: Real, width: Real, weight: Array
     ) -> tuple[Array, Array, Array]:
-        """The part of a step at which the margin, given at its two ends, crosses 0, and ``m`` and ``g`` there."""
-        low, high = np.zeros_like(m), np.ones_like(m)
-        f_low, f_high = margins
+        """The part of a step at which the margin crosses 0, and ``m`` and ``g`` there; ``before`` and ``after`` are the
+        margins at the step's ends."""
+        low, high, f_low, f_high = np.zeros_like(m), np.ones_like(m), before, after
         part, at_m, at_g = high, m, g
         for _ in range(8):  # regula falsi; nearly linear over a step this short: three would do
             part = low - f_low * (high - low) / (f_high - f_low)
@@ -148,14 +152,27 @@ class Dynamics:
         return part, at_m, at_g
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Run:
-    """States at the nodes that were kept (at least the last one), and where each path switched (nan: nowhere)."""
+    """States at the nodes that were kept, (nodes, *paths), and where each path switched (nan: nowhere)."""
 
-    overlaps: list[Array]
-    ratios: list[Array]
-    margins: list[Array]
+    overlap: Array
+    ratio: Array
+    margin: Array
     switch: Array
+
+
+class _Paths(NamedTuple):
+    """Some of the paths, at one noise level or each at its own: their numbers, and their states."""
+
+    number: npt.NDArray[np.intp]
+    m: Array
+    g: Array
+    margin: Array
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> _Paths:
+        index = np.flatnonzero(chosen)
+        return _Paths(*(values.take(index) for values in self))  # type: ignore[arg-type]
 
 
 def integrate(grid: Grid, dynamics: Dynamics, start_overlap: float, *, keep: bool) -> Run:
@@ -164,54 +181,59 @@ def integrate(grid: Grid, dynamics: Dynamics, start_overlap: float, *, keep: boo
         raise ValueError(f"start_overlap must be finite; got {start_overlap}")
     shape = np.broadcast_shapes(dynamics.alpha.shape, grid.weight.shape[2:])
     column = np.broadcast_to(np.arange(grid.weight.shape[2]), shape).ravel()  # of each path's schedule
-    delta, sharp = np.exp(grid.ell), math.isinf(dynamics.dimension)
+    dynamics = replace(dynamics, alpha=np.broadcast_to(dynamics.alpha, shape).ravel())
+    delta = np.exp(grid.ell)
     m = np.full(column.shape, float(start_overlap))
     # start_overlap times a sample of the class, plus noise
     g = np.full(column.shape, (start_overlap**2 * grid.within_var + delta[0] - grid.within_var) / delta[0])
-    moved = replace(dynamics, alpha=np.broadcast_to(dynamics.alpha, shape).ravel())
-    margin = moved.margin(m, g, delta[0])
-    switch_ell = np.where(margin > 0, grid.ell[0], np.nan)
-    switch_m, switch_g = m.copy(), g.copy()
-    run = Run([m.reshape(shape)], [g.reshape(shape)], [margin.reshape(shape)], np.empty(0))
-    every = moved
+    start = _Paths(np.arange(len(column)), m, g, dynamics.margin(m, g, delta[0]))
 
-    def keep_state(ell: float) -> None:
+    nodes, crossings = _march(grid, dynamics, column, start, keep=keep)
+    ell, m, g = np.where(start.margin > 0, grid.ell[0], np.nan), m.copy(), g.copy()  # of the takeover
+    if crossings:  # all at once: hundreds of small sets of paths would take three times as long
+        step, number, m0, g0, before, after = map(np.concatenate, zip(*crossings, strict=True))
+        high, width, weight = grid.ell[step], np.diff(grid.ell)[step], grid.weight[step, :, column[number]].T
+        part, m[number], g[number] = dynamics.of(number).takeover(m0, g0, before, after, high, width, weight)
+        ell[number] = high + part * width
+
+    def state(node: float, live: _Paths) -> tuple[Array, Array, Array]:
         """All paths: M7 where the own class rules, else what was integrated."""
-        ahead = ell - switch_ell
-        all_m = 1 + (switch_m - 1) * np.exp((1 + dynamics.noise) / 2 * ahead)
-        all_g = 1 + (switch_g - 1) * np.exp(dynamics.noise * ahead)
-        all_m[live], all_g[live] = m, g
-        run.overlaps.append(all_m.reshape(shape))
-        run.ratios.append(all_g.reshape(shape))
-        run.margins.append(every.margin(all_m, all_g, math.exp(ell)).reshape(shape))
+        ahead = node - ell
+        all_m = 1 + (m - 1) * np.exp((1 + dynamics.noise) / 2 * ahead)
+        all_g = 1 + (g - 1) * np.exp(dynamics.noise * ahead)
+        all_m[live.number], all_g[live.number] = live.m, live.g
+        return all_m, all_g, dynamics.margin(all_m, all_g, np.exp(node))
 
-    live = np.flatnonzero(np.isnan(switch_ell)) if sharp else np.arange(len(column))  # paths that need steps
-    m, g, margin, moved = m[live], g[live], margin[live], replace(moved, alpha=moved.alpha[live])
+    overlap, ratio, margin = (np.reshape(v, (-1, *shape)) for v in zip(*(state(*node) for node in nodes), strict=True))
+    return Run(overlap, ratio, margin, sigma_of(ell, grid.within_var).reshape(shape))
+
+
+def _march(
+    grid: Grid, dynamics: Dynamics, column: npt.NDArray[np.intp], paths: _Paths, *, keep: bool
+) -> tuple[list[tuple[float, _Paths]], list[tuple[npt.NDArray[Any], ...]]]:
+    """The nodes (all, or the last) with the paths that were integrated there; and where a path's own class took over:
+    the step, the path before it, and its margin after it."""
+    delta, sharp = np.exp(grid.ell), math.isinf(dynamics.dimension)
+    waiting = paths.margin <= 0  # for its takeover, by number
+    live = paths.where(waiting) if sharp else paths
+    nodes: list[tuple[float, _Paths]] = [(grid.ell[0], live)]
+    crossings: list[tuple[npt.NDArray[Any], ...]] = []
+    moved, of_live = dynamics.of(live.number), column[live.number]
     for i, (high, low) in enumerate(itertools.pairwise(grid.ell)):
-        if not live.size and not keep:
+        if not (live.number.size or keep):
             break
-        weight = grid.weight[i][:, column[live]]
-        before = m, g, margin
-        m, g = moved.step(m, g, high, low - high, weight)
-        margin = moved.margin(m, g, delta[i + 1])
-        crossed = np.isnan(switch_ell[live]) & (margin > 0)
+        m, g = moved.step(live.m, live.g, high, low - high, grid.weight[i].take(of_live, axis=1))
+        before, live = live, _Paths(live.number, m, g, moved.margin(m, g, delta[i + 1]))
+        crossed = (live.margin > 0) & waiting[live.number]
         if crossed.any():
-            now = live[crossed]
-            before_m, before_g, *margins = (values[crossed] for values in (*before, margin))
-            part, switch_m[now], switch_g[now] = replace(moved, alpha=moved.alpha[crossed]).takeover(
-                before_m, before_g, high, low - high, weight[:, crossed], (margins[0], margins[1])
-            )
-            switch_ell[now] = high + part * (low - high)
+            crossings.append((np.full(crossed.sum(), i), *before.where(crossed), live.margin[crossed]))
+            waiting[live.number[crossed]] = False
             if sharp:
-                live, m, g, margin, alpha = (values[~crossed] for values in (live, m, g, margin, moved.alpha))
-                moved = replace(moved, alpha=alpha)
+                live = live.where(~crossed)
+                moved, of_live = dynamics.of(live.number), column[live.number]
         if keep:
-            keep_state(low)
-    if not keep:
-        run.overlaps, run.ratios, run.margins = [], [], []
-        keep_state(grid.ell[-1])
-    run.switch = sigma_of(switch_ell, grid.within_var).reshape(shape)
-    return run
+            nodes.append((low, live))
+    return nodes if keep else [(grid.ell[-1], live)], crossings
 
 
 def sigma_of(ell: Array, within_var: float) -> Array:

@@ -140,7 +140,7 @@ def guided_critical_alpha(
     grid = Grid.build([schedule], within_var, sigma_min, sigma_max)
     gaussian = integrate(grid, Dynamics(np.array([math.inf]), noise), 1.0, keep=True)
     delta = np.exp(grid.ell)
-    m, q = np.concatenate(gaussian.overlaps), np.concatenate(gaussian.ratios) * delta
+    m, q = gaussian.overlap[:, 0], gaussian.ratio[:, 0] * delta
     r, y = m**2 + q, delta / (1 + delta)
     # above this alpha the bulk neither loses (M1 against M2) nor freezes (M3) anywhere on the Gaussian path
     loses = own_log_density(m, q, delta) - np.log(y) / 2 + r / (2 * (1 + delta))
@@ -198,15 +198,14 @@ def mean_field(
     dynamics = Dynamics(np.array([alpha]), noise, math.inf if dimension is None else dimension)
     grid = Grid.build([schedule], within_var, sigma_min, sigma_max, dynamics.dimension)
     run = integrate(grid, dynamics, start_overlap, keep=True)
-    m, g, margin = (np.concatenate(values) for values in (run.overlaps, run.ratios, run.margins))
     sigma = grid.sigma
     switch = float(run.switch[0])
     return MeanField(
         sigma=sigma,
-        overlap=m,
-        variance=g * np.exp(grid.ell),
+        overlap=run.overlap[:, 0],
+        variance=run.ratio[:, 0] * np.exp(grid.ell),
         switch_sigma=None if math.isnan(switch) else switch,
-        margin=margin,
+        margin=run.margin[:, 0],
         within_var=grid.within_var,
     )
 
@@ -247,4 +246,4 @@ def phase_diagram(
         raise ValueError(f"alphas must be positive; got {rows.min()}")
     grid = Grid.build([family(float(scale)) for scale in columns], within_var, sigma_min, sigma_max)
     run = integrate(grid, Dynamics(rows[:, None], noise), start_overlap, keep=False)
-    return PhaseDiagram(rows, columns, run.overlaps[-1], run.ratios[-1], run.switch)
+    return PhaseDiagram(rows, columns, run.overlap[-1], run.ratio[-1], run.switch)
