@@ -101,7 +101,8 @@ def run_demo(
     noise = torch.randn(len(labels), *real.shape[1:], generator=generator).to(device) * levels[0]
 
     with torch.no_grad():
-        real_features, real_guess = classifier.features(real), classifier.logits(real).softmax(1)
+        real_features = classifier.features(real)
+        real_guess = classifier.head(real_features).softmax(1)
     outcomes = []
     for schedule in example.schedules if schedules is None else schedules:
         guided = guide(model, schedule, uncond={"class_cond": example.data.UNCOND})
@@ -121,7 +122,8 @@ def run_demo(
             samples = sample(solver, denoise, noise, levels, extra_args={"class_cond": labels})
         seconds = time.perf_counter() - start
         with torch.no_grad():
-            features, guess = classifier.features(samples), classifier.logits(samples).softmax(1)
+            features = classifier.features(samples)
+            guess = classifier.head(features).softmax(1)
         options: dict[str, Any] = {"real_predictions": real_guess, "fake_predictions": guess, "resamples": resamples}
         options |= {"seed": seed, "fid": False}
         outcomes.append(

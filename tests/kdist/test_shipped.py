@@ -42,7 +42,7 @@ def test_k_diffusions_own_tools_read_the_file(path, kind):
 @pytest.mark.parametrize(
     ("example", "least"),
     [
-        # 1000 samples: standard error 0.007 at 0.95; the model was measured at 0.97 and more (docs/digits.md)
+        # 400 samples: standard error 0.009 at 0.97, where the model was measured (docs/digits.md)
         (digits, 0.93),
         # 200 samples: standard error 0.027 at 0.83, which 1000 samples gave (docs/fashion.md)
         (fashion, 0.75),

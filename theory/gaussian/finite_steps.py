@@ -159,7 +159,8 @@ def _impulse(pair: Pair, model: Denoiser, solver: Solver, sigmas: torch.Tensor, 
     # directions that do not mix share one row; a full covariance needs a row for each
     units = torch.eye(d).double() if pair.mixes else torch.ones(1, d).double()
     nothing = torch.zeros(1, d).double()
-    _, intervals = run(nothing, lambda _: nothing)
+    # a rehearsal tells where noise is drawn; a solver that takes no sampler of it draws none that can be followed
+    intervals = run(nothing, lambda _: nothing)[1] if "noise_sampler" in parameters else []
 
     # rows: zero, unit starts, unit impulses of each noise, and one check: all of them at once with other sizes
     count, size = len(intervals), len(units)
