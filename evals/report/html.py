@@ -28,13 +28,15 @@ def png_uri(png: bytes) -> str:
 def figure_png(figure: Figure, *, dpi: int = 160) -> bytes:
     """A matplotlib figure as the bytes of a PNG file; the figure is closed."""
     import matplotlib.pyplot as plt
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
     buffer = io.BytesIO()
     with plt.rc_context({"text.parse_math": False}):  # a dollar in the name of a set or a class begins no formula
         for text in figure.findobj(Text):
             text.set_parse_math(False)
-        figure.savefig(buffer, format="png", dpi=dpi)
+        figure.set_dpi(dpi)
+        FigureCanvasAgg(figure).print_png(buffer)  # the picture of savefig, which draws twice
     plt.close(figure)
     return buffer.getvalue()
 
