@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from ..integrate import ScheduleLike, scale_function, split_log_range
-from .rivals import Array, Real, bulk_state, own_log_density, positive
+from .rivals import Array, Real, bulk_ratio, bulk_state, own_log_density, positive
 
 __all__ = ["Dynamics", "Grid", "Run", "integrate"]
 
@@ -110,11 +110,9 @@ class Dynamics:
     def drift(self, m: Array, g: Array, ell: Real, weight: Array) -> tuple[Array, Array]:
         """M5 and M6; at finite dimension M13."""
         delta = np.exp(ell)
-        bulk = bulk_state(m, g * delta, delta, self.alpha)
-        own: float | Array = 0.0
-        if math.isfinite(self.dimension):
-            own = expit(self.dimension * (own_log_density(m, g * delta, delta) - bulk.log_density))
-        pull = 1 + weight - weight * (own + (1 - own) * bulk.ratio)
+        ratio = bulk_ratio(m**2 + g * delta, delta, self.alpha)
+        own: Real = expit(self.dimension * self.margin(m, g, delta)) if math.isfinite(self.dimension) else 0.0
+        pull = 1 + weight - weight * (own + (1 - own) * ratio)
         aim = 1 + weight - weight * own
         return (1 + self.noise) / 2 * (pull * m - aim), ((1 + self.noise) * pull - 1) * g - self.noise
 
@@ -196,15 +194,14 @@ def integrate(grid: Grid, dynamics: Dynamics, start_overlap: float, *, keep: boo
         part, m[number], g[number] = dynamics.of(number).takeover(m0, g0, before, after, high, width, weight)
         ell[number] = high + part * width
 
-    def state(node: float, live: _Paths) -> tuple[Array, Array, Array]:
-        """All paths: M7 where the own class rules, else what was integrated."""
-        ahead = node - ell
-        all_m = 1 + (m - 1) * np.exp((1 + dynamics.noise) / 2 * ahead)
-        all_g = 1 + (g - 1) * np.exp(dynamics.noise * ahead)
-        all_m[live.number], all_g[live.number] = live.m, live.g
-        return all_m, all_g, dynamics.margin(all_m, all_g, np.exp(node))
-
-    overlap, ratio, margin = (np.reshape(v, (-1, *shape)) for v in zip(*(state(*node) for node in nodes), strict=True))
+    levels = np.array([level for level, _ in nodes])[:, None]
+    # M7 where the own class rules, else what was integrated
+    overlap = 1 + (m - 1) * np.exp((1 + dynamics.noise) / 2 * (levels - ell))
+    ratio = 1 + (g - 1) * np.exp(dynamics.noise * (levels - ell))
+    for node, (_, live) in enumerate(nodes):
+        overlap[node, live.number], ratio[node, live.number] = live.m, live.g
+    states = overlap, ratio, dynamics.margin(overlap, ratio, np.exp(levels))
+    overlap, ratio, margin = (np.reshape(values, (-1, *shape)) for values in states)
     return Run(overlap, ratio, margin, sigma_of(ell, grid.within_var).reshape(shape))
 
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Bulk", "bulk_entropy_cost", "bulk_state", "own_log_density", "potential"]
+__all__ = ["Bulk", "bulk_entropy_cost", "bulk_ratio", "bulk_state", "own_log_density", "potential"]
 
 Array = npt.NDArray[np.float64]
 Real = float | Array
@@ -42,15 +42,24 @@ def own_log_density(overlap: Real, variance: Real, delta: Real) -> Array:
 
 
 def bulk_state(overlap: Real, variance: Real, delta: Real, alpha: Real) -> Bulk:
-    """Equations M2 to M4 (same constant left out as in M1); arguments broadcast."""
+    """Equations M2 to M4 (same constant left out as in M1); arguments broadcast.
+
+    One formula for both cases: the number of the centres that matter, and the density under one of them. M2 is what it
+    becomes at the free ``y``, and the frozen ones are a single centre.
+    """
     r = np.square(overlap) + variance
-    free = delta / (1 + np.asarray(delta, dtype=np.float64))
+    y = bulk_ratio(r, delta, alpha)
+    number = np.maximum(alpha - bulk_entropy_cost(y, r), 0)
+    return Bulk(number - (r * y**2 + y) / (2 * delta), y)
+
+
+def bulk_ratio(r: Array, delta: Real, alpha: Real) -> Array:
+    """``y`` of M2 to M4 from the squared length ``r``; in the shape of ``delta`` where nothing is frozen."""
+    free = np.asarray(delta / (1 + delta), dtype=np.float64)
     frozen = bulk_entropy_cost(free, r) > alpha
-    log_density = alpha + np.log(free) / 2 - r / (2 * (1 + delta))
-    ratio = np.broadcast_to(free, np.shape(frozen))
-    if not np.any(frozen):
-        return Bulk(log_density, ratio)
-    r, limit, ratio = (np.broadcast_to(v, np.shape(frozen)).astype(float) for v in (r, alpha, ratio))
+    if not frozen.any():
+        return free
+    r, limit, ratio = (np.broadcast_to(v, np.shape(frozen)).astype(float) for v in (r, alpha, free))
     y = ratio[frozen]
     for _ in range(60):  # KL falls and is convex in y, so Newton's steps from the left never pass the root
         step = (bulk_entropy_cost(y, r[frozen]) - limit[frozen]) / ((1 - y) * (1 / y + 2 * r[frozen]) / 2)
@@ -58,8 +67,7 @@ def bulk_state(overlap: Real, variance: Real, delta: Real, alpha: Real) -> Bulk:
         if (step <= 1e-14 * y).all():
             break
     ratio[frozen] = y
-    cold = -(r * ratio**2 + ratio) / (2 * delta)
-    return Bulk(np.where(frozen, cold, log_density), ratio)
+    return ratio
 
 
 def bulk_entropy_cost(y: Array, r: Array) -> Array:

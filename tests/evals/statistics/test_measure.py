@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,8 +187,13 @@ def test_same_seed_same_report_and_torch_like_numpy() -> None:
     two = measure(
         torch.from_numpy(real), torch.from_numpy(fake), torch.from_numpy(LABELS), LABELS.tolist(), resamples=49, seed=3
     )
-    assert one.to_dict() == two.to_dict()
-    assert measure(real, fake, LABELS, LABELS, resamples=49, seed=4).to_dict() != one.to_dict()
+    other = measure(real, fake, LABELS, LABELS, resamples=49, seed=4)
+
+    def digits(report: DistortionReport) -> Any:
+        # ten: the last ones of a product depend on where BLAS finds its arrays in memory, once in some 150 runs
+        return json.loads(json.dumps(report.to_dict()), parse_float=lambda text: f"{float(text):.10g}")
+
+    assert digits(one) == digits(two) != digits(other)
 
 
 def test_report_is_json_and_versioned() -> None:
