@@ -4,6 +4,7 @@
     python -m scripts.benchmarks.overhead --only-constant --steps 3 --rounds 201 --json overhead.json
     python -m scripts.benchmarks.overhead --device cuda
     python -m scripts.benchmarks.overhead --compile          # torch.compile too: minutes of compiling first
+    python -m scripts.benchmarks.overhead --bare --batch 1 --rounds 301   # no network: what is left is the wrapper
 
 In every round each variant samples once, in an order that changes from round to round; a ratio is the median over the
 rounds of the ratio within a round, so that slow changes of the machine's speed cancel. On the CPU times are processor
@@ -66,6 +67,11 @@ def by_hand(model: Denoiser, schedule: kdist.Schedule) -> Denoiser:
         return uncond + (cond - uncond) * scale
 
     return denoise
+
+
+def nothing(x: torch.Tensor, sigma: torch.Tensor, class_cond: torch.Tensor) -> torch.Tensor:
+    """A model that takes no time."""
+    return x
 
 
 def wrapped(model: Denoiser, schedule: kdist.Schedule) -> Denoiser:
@@ -162,7 +168,7 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
             f"{row[key][0]:.3f} ({row[key][1]:.3f}-{row[key][2]:.3f})" if key in row else ""
             for key in ("over_by_hand", "over_calls")
         ]
-        shown.add_row(row["schedule"], row["code"], f"{row['calls']:g}", f"{1e3 * row['seconds']:.1f}", *pairs)
+        shown.add_row(row["schedule"], row["code"], f"{row['calls']:g}", f"{1e3 * row['seconds']:.3g}", *pairs)
     return shown
 
 
@@ -175,6 +181,7 @@ def main(
     threads: Annotated[int, typer.Option(help="Processor threads of torch.", min=1)] = 1,
     model: Annotated[Path, typer.Option(help="Weights of a digits model.", exists=True)] = digits.MODEL_PATH,
     only_constant: Annotated[bool, typer.Option("--only-constant", help="Leave the other schedules out.")] = False,
+    bare: Annotated[bool, typer.Option("--bare", help="A model that returns x in the network's place.")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="Time torch.compile as well.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
 ) -> None:
@@ -183,7 +190,7 @@ def main(
     sigmas = digits.sigmas(steps).to(device)
     generator = torch.Generator().manual_seed(0)
     x = (torch.randn(batch, 1, 8, 8, generator=generator) * digits.SIGMA_MAX).to(device)
-    network = digits.load_model(model, device=device)
+    network = nothing if bare else digits.load_model(model, device=device)
     made = variants(network, sigmas, solver, only_constant=only_constant, compiled=compiled)
     with torch.inference_mode():
         rows = summarise(made, measure(made, x, sigmas, solver, rounds))

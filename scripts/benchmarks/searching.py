@@ -4,12 +4,14 @@
     python -m scripts.benchmarks.searching --calls 120000 --per-class 50
 
 Processor seconds of the whole call, and of the network's forward passes in it (digits, guided calls of two rows). What
-is left is split for ``tune``: sampling outside the network, judging and measuring, and the search itself. A phase
-diagram has no network: its share is everything outside the steps of its integration. One thread.
+is left is split for ``tune``: sampling outside the network, judging and measuring, and the search itself; loading
+Optuna, once for each process, is told apart. A phase diagram has no network: its share is everything outside the steps
+of its integration. One thread.
 """
 
 from __future__ import annotations
 
+import importlib
 import time
 import warnings
 from collections.abc import Callable
@@ -63,6 +65,9 @@ def response(per_class: int, steps: int) -> None:
 
 def tune(steps: int, calls: int) -> None:
     model, whole, judge = Clocked(digits.load_model()), Clocked(kdist.tune), Clocked(digits.load_classifier())
+    load = Clocked(importlib.import_module)
+    load("kdist.tuning.tuned")
+    print(f"loading Optuna: {load.seconds:.2f} s, once")
     generate = Clocked(kdist.generator(model, digits.sigmas(steps), (1, 8, 8), uncond={"class_cond": digits.UNCOND}))
     whole(generate, real=digits.load_data(), judge=judge, accuracy=0.95, calls=calls, seed=0)
     parts = {"the network": model.seconds, "sampling outside it": generate.seconds - model.seconds,

@@ -64,11 +64,12 @@ def test_summary(bench):
     assert calls == {"none": 3, "constant": 6, "interval": 4, "negative window": 5, "negative at the end": 5}
 
 
-def test_it_runs(bench, tmp_path):
+@pytest.mark.parametrize("bare", [[], ["--bare"]])
+def test_it_runs(bench, tmp_path, bare):
     app = typer.Typer()
     app.command()(bench.main)
     path = tmp_path / "overhead.json"
-    options = ["--batch", "2", "--steps", "2", "--rounds", "2", "--json", str(path)]
+    options = ["--batch", "2", "--steps", "2", "--rounds", "2", "--json", str(path), *bare]
     result = CliRunner().invoke(app, options, catch_exceptions=False)
     assert result.exit_code == 0
     assert "time / by hand" in result.output
