@@ -94,11 +94,9 @@ def split_log_range(schedule: ScheduleLike, low: float, high: float, width: floa
     start, end = math.log(low), math.log(high)
     listed = schedule.breakpoints if isinstance(schedule, Schedule) else ()
     fixed = sorted({start, end, *(math.log(b) for b in listed if low < b < high)})
-    pending: list[tuple[float, float]] = []
-    for a, b in itertools.pairwise(fixed):
-        grid = np.linspace(a, b, max(1, math.ceil((b - a) / width)) + 1)
-        pending.extend(itertools.pairwise(grid))
-    edges = {edge for pair in pending for edge in pair}
+    panels = np.cumsum([0, *np.maximum(1, np.ceil(np.diff(fixed) / width))])
+    grid = np.interp(np.arange(panels[-1] + 1), panels, fixed)
+    pending, edges = list(itertools.pairwise(grid)), set(grid)
     x, _, _ = _legendre()
     probe, interpolate = _probe()
     for _ in range(60):  # each round splits every unresolved panel once
