@@ -134,6 +134,8 @@ def _masks(size: int) -> tuple[tuple[str, ...], np.ndarray]:
     masks = np.zeros((len(characters), len(paths), fine, fine), np.uint8)
     for style, path in enumerate(paths):
         fonts = {}
+        strip = Image.new("L", (fine, fine * len(characters)))  # all below each other: one image, not thousands
+        pen = ImageDraw.Draw(strip)
         for index, character in enumerate(characters):
             pixels = round(_FONT_SIZE * fine)
             while True:  # the few wide or tall ones are made to fit
@@ -144,10 +146,9 @@ def _masks(size: int) -> tuple[tuple[str, ...], np.ndarray]:
                     break
                 pixels = min(pixels - 1, int(pixels * fine / max(right - left, bottom - top)))
             baseline = min(max(round(_BASELINE * fine), -top), fine - bottom)
-            image = Image.new("L", (fine, fine))
-            place = (fine / 2 - (left + right) / 2, baseline)
-            ImageDraw.Draw(image).text(place, character, fill=255, font=fonts[pixels], anchor="ls")
-            masks[index, style] = np.asarray(image)
+            place = (fine / 2 - (left + right) / 2, fine * index + baseline)
+            pen.text(place, character, fill=255, font=fonts[pixels], anchor="ls")
+        masks[:, style] = np.asarray(strip).reshape(-1, fine, fine)
     keep = _distinct(masks, size)
     order = np.random.default_rng(_ORDER_SEED).permutation(len(keep))
     keep = np.array(keep)[order]
@@ -159,11 +160,14 @@ def _distinct(masks: np.ndarray, size: int) -> list[int]:
     from scipy.sparse.csgraph import connected_components
 
     count, styles = masks.shape[:2]
-    small = masks.reshape(count, styles, size, _FINE, size, _FINE).mean((3, 5), dtype=np.float32) / 255
+    small = np.zeros((count, styles, size, size), np.float32)
+    for row, column in np.ndindex(_FINE, _FINE):
+        small += masks[:, :, row::_FINE, column::_FINE]
+    small /= _FINE**2 * 255
     blank = small.reshape(count, styles, -1).max(2).min(1) < 0.1
     flat = small.reshape(count, -1).astype(np.float64)
     squares = np.square(flat).sum(1)
-    distance = squares[:, None] + squares - 2 * flat @ flat.T  # squared; one matrix product is fast, float64 enough
+    distance = squares[:, None] + squares - 2 * (flat @ flat.T)  # squared; one symmetric product is fast
     _, group = connected_components(distance < styles * _ALIKE**2)
     seen: set[int] = set()
     keep = []

@@ -35,19 +35,20 @@ class Experiment:
         return Plan(self.key, self.model, folder, classes=self.sets[0], shape=shape, **options)
 
 
-def prepare(weights: Path, largest: int | None = None) -> Experiment:
+def prepare(weights: Path, largest: int | None = None, most: int = 1024) -> Experiment:
     """Load the network that ``train.py`` exported to ``weights``, and the images of its classes.
 
     Args:
         weights: the file.
         largest: sets of more classes are left out (None: none is).
+        most: images of a class at most, see :func:`scripts.glyphs.data.variants`.
 
     Raises:
         FileNotFoundError, ValueError: what :func:`scripts.glyphs.train.load_model` refuses.
     """
     model = load_model(weights)
     nulls = {p: null_token(p, model.sets) for p in model.sets if largest is None or p <= largest}
-    train, held_out = (glyphs.load(split, classes=max(nulls)) for split in ("train", "held_out"))
+    train, held_out = (glyphs.load(split, classes=max(nulls), most=most) for split in ("train", "held_out"))
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
     return Experiment(model, digest, nulls, train, held_out)
 

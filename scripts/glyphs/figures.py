@@ -12,7 +12,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from kdist.plotting import PALETTE
-from scripts.style import interval, markdown
+from scripts.style import interval, markdown, save
 
 __all__ = ["distortion_figure", "sample_figure", "sheet", "tables"]
 
@@ -49,7 +49,7 @@ def distortion_figure(data: Mapping[str, Any], path: Path) -> None:
         handles[label] = plt.Line2D([], [], color="k", ls=dashes, lw=1.1)
     figure.legend(list(handles.values()), list(handles), loc="lower center", ncols=3, fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0.8 / figure.get_figheight(), 1, 1))
-    _save(figure, path)
+    save(figure, path, dpi=130)
 
 
 def _draw_panel(axis: Any, data: Mapping[str, Any], solver: str, quantity: str) -> None:
@@ -102,7 +102,7 @@ def sample_figure(sheets: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         axis.set_title(name, fontsize=9)
         axis.set_axis_off()
     figure.tight_layout()
-    _save(figure, path)
+    save(figure, path, dpi=130)
 
 
 def tables(data: Mapping[str, Any]) -> dict[str, str]:
@@ -160,9 +160,3 @@ def _mixture(rows: Sequence[Mapping[str, Any]], schedule: str = PREDICTED[-1]) -
 
 def _names(row: Mapping[str, Any]) -> list[str]:
     return [SOLVERS[row["solver"]], NAMES.get(row["schedule"], row["schedule"])]
-
-
-def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)

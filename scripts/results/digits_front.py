@@ -15,7 +15,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,36 +29,21 @@ from kdist.evals import measure
 from kdist.schedules import describe
 from kdist.solvers import sample
 from kdist.theory.designs.separated import total_distortion
+from scripts.results.class_moments import some_of_each
 from scripts.results.contenders import FAMILIES, Setting, contenders
-from scripts.style import COLOURS, MARKERS, bars, interval, markdown, number
+from scripts.style import COLOURS, MARKERS, bars, interval, markdown, number, save
 
 __all__ = ["best", "compute", "draw", "outcome", "texts"]
 
 QUANTITIES = (
-    "trace_ratio",
-    "trace_ratio_correct",
-    "overshoot",
-    "mean_shift",
-    "accuracy",
-    "separability",
-    "vendi",
-    "recall",
-    "coverage",
-    "frechet_mean",
-    "frechet_covariance",
-)
+    "trace_ratio", "trace_ratio_correct", "overshoot", "mean_shift", "accuracy", "separability", "vendi", "recall",
+    "coverage", "frechet_mean", "frechet_covariance",
+)  # fmt: skip
 # how far the samples are from the real law, and in what
 LAW = ("energy_distance", "displacement", "variance_main", "variance_rest")
 NOISY = ("dpmpp_2m_sde", "euler_ancestral")  # solvers that draw noise on the way
 PLACES = {"trace_ratio": 2, "trace_ratio_correct": 2, "overshoot": 2, "accuracy": 3}  # of single numbers
-README_ROWS = (
-    "no guidance",
-    "constant 1.25",
-    "constant 2",
-    "constant 3",
-    "interval",
-    "early negative",
-)
+README_ROWS = ("no guidance", "constant 1.25", "constant 2", "constant 3", "interval", "early negative")
 SHORT = (  # the rows of the first table; the distance of the others is measured from fewer samples
     "no guidance",
     "constant 1.25",
@@ -84,19 +69,16 @@ def outcome(
     steps: int,
     resamples: int = 0,
     quantities: Sequence[str] = QUANTITIES,
+    real_per_class: int | None = None,
 ) -> dict[str, Any]:
     """Samples of every seed, measured together: ``[value, low, high]`` (95 %) of each quantity, calls per sample.
 
     With ``resamples`` also the ``real`` values: of real digits against real digits, so many split halves.
     """
-    model, weak_model, classifier = _networks()
-    guided = setting.guided(model, weak_model)
-    labels = torch.arange(digits.NUM_CLASSES).repeat_interleave(per_class)
-    made = [_sample(setting, guided, labels, seed, steps) for seed in seeds]
-    x, labels = torch.cat([part[0] for part in made]), labels.repeat(len(seeds))
-    real, real_labels, recognised = _real()
+    x, labels, calls = _samples(setting, tuple(seeds), per_class, steps)
+    real, real_labels, recognised = _real(real_per_class)
     with torch.no_grad():
-        judged = {"real_predictions": recognised, "fake_predictions": classifier(x).argmax(1)}
+        judged = {"real_predictions": recognised, "fake_predictions": _networks()[2](x).argmax(1)}
     subspace = 10 if "variance_main" in quantities else 0
     options: dict[str, Any] = {"resamples": resamples, "subspace": subspace, "fid": False, **judged}
     report = measure(real.flatten(1), x.flatten(1), real_labels, labels, **options)
@@ -105,7 +87,7 @@ def outcome(
     found: dict[str, Any] = {name: [float(value), *value.interval] for name, value in values.items()}
     for name in ("trace_ratio", "overshoot"):
         found[f"{name}_by_class"] = [float(getattr(entry, name)) for entry in report.classes]
-    found["calls"] = sum(part[1] for part in made) / len(seeds)
+    found["calls"] = calls
     if resamples and quantities is not QUANTITIES:
         found["floor"] = {name: list(v.floor.interval) for name, v in values.items() if v.floor is not None}
     elif resamples:
@@ -120,11 +102,25 @@ def _networks() -> tuple[torch.nn.Module, torch.nn.Module, torch.nn.Module]:
 
 
 @cache
-def _real() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All real digits, their classes, and what the classifier takes them for."""
+def _real(per_class: int | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Real digits (None: all), their classes, and what the classifier takes them for."""
     images, labels = digits.load_data("all")
+    rows = some_of_each(labels, per_class)
+    images, labels = images[rows], labels[rows]
     with torch.no_grad():
         return images, labels, _networks()[2](images).argmax(1)
+
+
+@lru_cache(maxsize=1)  # of the samples that are reported the law is asked next
+def _samples(
+    setting: Setting, seeds: tuple[int, ...], per_class: int, steps: int
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Images of every seed, their classes, and network calls per image."""
+    model, weak_model, _ = _networks()
+    guided = setting.guided(model, weak_model)
+    labels = torch.arange(digits.NUM_CLASSES).repeat_interleave(per_class)
+    made = [_sample(setting, guided, labels, seed, steps) for seed in seeds]
+    return torch.cat([part[0] for part in made]), labels.repeat(len(seeds)), sum(part[1] for part in made) / len(seeds)
 
 
 @torch.no_grad()
@@ -167,6 +163,7 @@ def compute(
     law_per_class: int,
     finalists: Mapping[str, int] | None = None,
     names: Sequence[str] | None = None,
+    real_per_class: int | None = None,
 ) -> list[dict[str, Any]]:
     """Tune every contender, then report it: a row each, in the order of :func:`contenders`.
 
@@ -180,6 +177,7 @@ def compute(
         law_per_class: the distance of rows that are not in :data:`SHORT` is from so many samples of each seed.
         finalists: contenders that are reported from more samples, and how many of each class and seed.
         names: only these contenders.
+        real_per_class: real digits of each class (None: all).
     """
     weights = [hashlib.sha256(p.read_bytes()).hexdigest()[:12] for p in (digits.MODEL_PATH, digits.WEAK_MODEL_PATH)]
 
@@ -189,6 +187,8 @@ def compute(
         options: dict[str, Any] = {"seeds": list(seeds), "per_class": number, "steps": steps, "resamples": resamples}
         if quantities is not QUANTITIES:
             options["quantities"] = list(quantities)
+        if real_per_class is not None:
+            options["real_per_class"] = real_per_class
         key = {**asdict(setting), **options, "weights": weights}
         return store.get(key, lambda: outcome(setting, **options))
 
@@ -270,8 +270,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     left = sum(row["accuracy"][0] < LEAST_ACCURACY for row in rows)
     axes[1].set_title(f"{left} points further left" if left else "", fontsize=8, loc="left")
     axes[1].legend(fontsize=8, frameon=False, loc="lower left")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

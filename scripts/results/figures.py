@@ -104,6 +104,7 @@ FIGURES: dict[str, Figure] = {
             "aligned": [2.0],
             "variances": [0.2],
             "edges": 1,
+            "finer": 3,
         },
     ),
     "F5": Figure(
@@ -140,6 +141,7 @@ FIGURES: dict[str, Figure] = {
             "accuracy": 0.985,
             "resamples": 3,
             "names": ["no guidance", "constant 2", "late negative", "weak model"],
+            "real_per_class": 20,
         },
     ),
     "F6": Figure(
@@ -164,6 +166,7 @@ FIGURES: dict[str, Figure] = {
             "draws": 1,
             "steps": 3,
             "each": 1,
+            "train_per_class": 80,
         },
     ),
     "F7": Figure(
@@ -193,6 +196,7 @@ FIGURES: dict[str, Figure] = {
             "tune_per_class": 2,
             "steps": 2,
             "largest": 32,
+            "most": 64,
             "families": ["no guidance", "constant", "interval"],
         },
     ),
@@ -223,6 +227,7 @@ FIGURES: dict[str, Figure] = {
             "steps": 2,
             "informed": {"per_class": 2, "steps": 2, "seed": 0},
             "at_constant": ["digits"],
+            "real_per_class": 20,
         },
     ),
     "F10": Figure(
@@ -275,23 +280,23 @@ FIGURES: dict[str, Figure] = {
             "subjects": {
                 "digits": {
                     "accuracy": 0.5,
-                    "samples": 100,
+                    "samples": 40,
                     "truth": 2,
-                    "repeats": {"tune": 1, "random": 1, "hand": 1},
+                    "repeats": {"tune": 1, "hand": 1},
                 },
             },
             "calls_per_sample": 3.5,
             "curse": {"repeats": 0, "steps": 2, "samples": 60, "accuracy": 0.5},
-            "reach": {"look": 2, "networks": {"digits": {"samples": 100, "truth": 2, "repeats": [0]}}},
+            "reach": {"look": 2, "networks": {"digits": {"samples": 40, "truth": 2, "repeats": [0]}}},
             "warm_starts": {
                 "subject": "digits",
                 "steps": 2,
-                "samples": 100,
+                "samples": 40,
                 "accuracy": 0.5,
                 "calls_per_sample": 3,
                 "seeds": 1,
                 "truth": 2,
-                "arms": ["all", "without intervals"],
+                "arms": ["all"],
             },
             "steps": 2,
         },

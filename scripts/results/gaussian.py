@@ -16,7 +16,7 @@ from kdist.plotting import PALETTE
 from kdist.solvers import karras_sigmas
 from kdist.theory import GaussianPair, moments, solver_moments, solver_noise
 from scripts.results.store import Store
-from scripts.style import markdown
+from scripts.style import markdown, save
 
 __all__ = ["compute", "draw", "texts"]
 
@@ -93,8 +93,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes[0, 0].set_ylabel("mean / true mean")
     axes[1, 0].set_ylabel("variance / true variance")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=9, ncols=4, loc="outside lower center", frameon=False)
-    fig.savefig(path, dpi=110)
-    plt.close(fig)
+    save(fig, path)
 
 
 def texts(rows: list[dict[str, Any]]) -> dict[str, str]:

@@ -29,6 +29,7 @@ def compute(
     steps: int,
     largest: int | None = None,
     families: Sequence[str] | None = None,
+    most: int | None = None,
 ) -> dict[str, Any]:
     """All numbers and a few samples, see :mod:`scripts.glyphs.experiment`; ``tuned``: :mod:`scripts.glyphs.tuned`.
 
@@ -38,11 +39,13 @@ def compute(
         tune_seed, tune_per_class: the samples that settings are chosen by.
         largest: leave out sets of more classes.
         families: of :data:`tuned.SCHEDULED`, what is tuned (None: all).
+        most: images of a class at most (None: as many as the network was trained on).
     """
     digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16]
     options = {"seed": seed, "per_class": per_class, "steps": steps}
-    about = {"weights": digest, **options} | ({"largest": largest} if largest else {})
-    prepared = cache(lambda: experiment.prepare(Path(weights), largest))
+    fewer = {name: value for name, value in (("largest", largest), ("most", most)) if value}
+    about = {"weights": digest, **options, **fewer}
+    prepared = cache(lambda: experiment.prepare(Path(weights), **fewer))
     schedules = {name: str(schedule) for name, schedule in measure_glyphs.SCHEDULES.items()}
     found: dict[str, Any] = store.get(
         {**about, "schedules": schedules}, lambda: experiment.observed(prepared(), Path(folder), **options)

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scripts.style import COLOURS, interval, markdown
+from scripts.style import COLOURS, interval, markdown, save
 
 __all__ = ["compute", "draw", "texts"]
 
@@ -88,8 +88,7 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
     axes[1].set_xlabel("network calls per image")
     if rows["random"]:
         figure.suptitle("STAND-IN with random weights: shows that the protocol runs, no finding", color=COLOURS[1])
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _pixels(entry: Mapping[str, Any]) -> list[float]:

@@ -30,9 +30,10 @@ from kdist.evals.sources.sampler import sample_from_seeds
 from kdist.solvers import get_solver
 from kdist.tuning.problem import block_seeds
 from kdist.tuning.scores import pixels
+from scripts.results.class_moments import some_of_each
 from scripts.results.families import FAMILIES, PLAIN, Network, Setting
 from scripts.results.network_tables import GROUPS, LAW, TARGETS, texts
-from scripts.style import COLOURS, MARKERS, bars
+from scripts.style import COLOURS, MARKERS, bars, save
 
 __all__ = ["TARGETS", "Subject", "at_least", "compute", "draw", "texts"]
 
@@ -47,6 +48,7 @@ class Subject:
 
     name: str
     steps: int
+    real_per_class: int | None = None  # images that samples are measured against; None: all
 
     @cached_property
     def example(self) -> Any:
@@ -69,10 +71,9 @@ class Subject:
 
     @cached_property
     def real(self) -> tuple[torch.Tensor, torch.Tensor]:
-        found: tuple[torch.Tensor, torch.Tensor] = self.example.load_data(
-            "all" if self.example is import_module("kdist.digits") else "sample"
-        )
-        return found
+        images, labels = self.example.load_data("all" if self.example is import_module("kdist.digits") else "sample")
+        rows = some_of_each(labels, self.real_per_class)
+        return images[rows], labels[rows]
 
     @cached_property
     def classifier(self) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -170,6 +171,7 @@ def compute(
     steps: int,
     informed: Mapping[str, int],
     at_constant: Sequence[str],
+    real_per_class: int | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of three kinds, by ``kind``: ``tried`` (a setting on the tuning seed), ``reported``, and ``network``.
 
@@ -181,13 +183,14 @@ def compute(
         steps: the solver's steps.
         informed: what :func:`information` takes.
         at_constant: networks on which the accuracy of a constant 2 is a target, too.
+        real_per_class: real images of each class that samples are measured against (None: all).
     """
     rows: list[dict[str, Any]] = []
     for name, families in networks.items():
         data = name.partition("-")[0]
         rows += _on_network(
             store,
-            Subject(name, steps),
+            Subject(name, steps, real_per_class),
             families,
             tune={"seeds": [tune_seed], "per_class": tune_per_class[data], "stage": "search"},
             report={"seeds": list(report_seeds), "per_class": per_class[data], "stage": "certify"},
@@ -208,15 +211,16 @@ def _on_network(
     targets: Sequence[str],
 ) -> list[dict[str, Any]]:
     """The rows of one network."""
+    own = {"network": subject.name} | ({"real_per_class": subject.real_per_class} if subject.real_per_class else {})
 
     def get(setting: Setting, options: Mapping[str, Any]) -> dict[str, Any]:
-        key = {"network": subject.name, "weights": subject.weights, "steps": subject.steps, **options}
+        key = {**own, "weights": subject.weights, "steps": subject.steps, **options}
         key["setting"] = {name: value for name, value in asdict(setting).items() if value}
         found: dict[str, Any] = store.get(key, partial(outcome, subject, setting, **options))
         return found
 
-    of_real = store.get({"network": subject.name, "real": True}, lambda: accuracy_on_real(subject))
-    key = {"network": subject.name, "weights": subject.weights, "information": dict(informed)}
+    of_real = store.get({**own, "real": True}, lambda: accuracy_on_real(subject))
+    key = {**own, "weights": subject.weights, "information": dict(informed)}
     nats = store.get(key, lambda: information(subject, **informed))
     wanted = {"real": of_real[1], "constant": get(Setting("2"), tune)["accuracy"][1]}
     rows: list[dict[str, Any]] = [
@@ -284,8 +288,7 @@ def _draw(
     ]
     columns = 3 if len(networks) < 3 else 6
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _panel(ax: Any, rows: Sequence[Mapping[str, Any]], quantity: str) -> None:

@@ -52,7 +52,7 @@ from scripts.results import equal_alignment
 from scripts.results.class_moments import separability
 from scripts.results.law_distance import in_many_dimensions, in_one_dimension
 from scripts.results.store import Store
-from scripts.style import COLOURS, MARKERS, markdown
+from scripts.style import COLOURS, MARKERS, markdown, save
 
 __all__ = ["compute", "draw", "frontier", "reachable", "same_budget", "texts"]
 
@@ -189,6 +189,7 @@ def compute(
     aligned: Sequence[float],
     variances: Sequence[float],
     edges: int,
+    finer: int = 10,
 ) -> list[dict[str, Any]]:
     """One row per world and noise; the first carries the comparison at equal alignment.
 
@@ -198,6 +199,7 @@ def compute(
         random, random_peak, seed: random schedules up to this scale, held against the bounds.
         aligned, variances: constant scales whose alignment is asked for, of classes of these variances.
         edges: how many noise levels are tried as edges there.
+        finer: the bounds that random schedules are held against have so many times ``points``.
     """
     rows = []
     every = [
@@ -225,8 +227,8 @@ def compute(
             }
             checks = [
                 store.get(
-                    place | {"random": random, "points": 10 * points, "range": [low, random_peak], "seed": seed},
-                    partial(excess, world, lam, low, random_peak, 10 * points, random, seed),
+                    place | {"random": random, "points": finer * points, "range": [low, random_peak], "seed": seed},
+                    partial(excess, world, lam, low, random_peak, finer * points, random, seed),
                 )
                 for low in LOWS
             ]
@@ -285,8 +287,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         ax.set_xlabel("overshoot of the mean")
         ax.set_ylabel("variance / true variance")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, fontsize=8, loc="outside lower center", frameon=False)
-    fig.savefig(path, dpi=100)
-    plt.close(fig)
+    save(fig, path, dpi=100)
 
 
 def scatter(ax: Any, row: dict[str, Any], family: str, marker: str, **look: Any) -> None:

@@ -21,7 +21,7 @@ from kdist.theory import critical_alpha, guided_critical_alpha, phase_diagram
 from scripts.results.class_moments import separability
 from scripts.results.law_distance import in_many_dimensions
 from scripts.results.store import Store
-from scripts.style import markdown
+from scripts.style import markdown, save
 
 __all__ = ["SCHEDULES", "compute", "draw", "texts"]
 
@@ -104,8 +104,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     for ax in axes[-1]:
         ax.set_xlabel("alpha = log P / d")
     fig.legend(*axes[0, -1].get_legend_handles_labels(), ncols=3, fontsize=9, loc="outside lower center", frameon=False)
-    fig.savefig(path, dpi=100)
-    plt.close(fig)
+    save(fig, path, dpi=100)
 
 
 def separated(row: dict[str, Any]) -> dict[str, Any]:

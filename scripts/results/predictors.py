@@ -29,10 +29,10 @@ from kdist.theory import (
     compare,
     solver_moments,
 )
-from scripts.results.class_moments import Digits, responses
+from scripts.results.class_moments import Digits, responses, some_of_each
 from scripts.results.linearised import linearise, unconditional
 from scripts.results.store import Store
-from scripts.style import COLOURS, MARKERS, markdown
+from scripts.style import COLOURS, MARKERS, markdown, save
 
 __all__ = ["compute", "draw", "texts"]
 
@@ -101,6 +101,7 @@ def compute(
     steps: int = 20,
     seed: int = 1,
     each: int | None = None,
+    train_per_class: int | None = None,
 ) -> dict[str, Any]:
     """Measure the network, and predict it.
 
@@ -116,25 +117,25 @@ def compute(
         seed: decides the noise of the measured runs; the sampled rungs use ``seed + 1``, the fresh
             schedules ``seed + 2``.
         each: how many held-out schedules of each family (None: all).
+        train_per_class: training images of each class that the rungs know (None: all); more than an image has pixels,
+            for the affine fit.
     """
     schedules = {text: family for family, members in FAMILIES.items() for text in members[:each]}
     early = EARLY[:each]
     every = ["1", *schedules, *early]
     setting: dict[str, Any] = {"solver": SOLVER, "steps": steps}
+    known = {"train_per_class": train_per_class} if train_per_class else {}
 
     def all_of(key: dict[str, Any], name: str, make: Callable[[str], Any]) -> dict[str, Any]:
         return {text: store.get({name: text, **key}, functools.partial(make, text)) for text in every}
 
-    measured = all_of(
-        {**setting, "per_class": per_class, "seed": seed},
-        "measured",
-        lambda text: _network(text, per_class, seed, steps),
-    )
+    own = {**setting, "per_class": per_class, "seed": seed}
+    measured = all_of(own, "measured", lambda text: _network(text, per_class, seed, steps))
     rungs: dict[str, dict[str, Any]] = {}
     sampled = {**setting, "per_class": rung_per_class, "seed": seed + 1}
-    for rung, predict in _rungs(rung_per_class, seed + 1, steps, draws).items():
+    for rung, predict in _rungs(rung_per_class, seed + 1, steps, draws, train_per_class).items():
         key = setting if rung == "pair" else {**sampled, "draws": draws} if rung == "affine" else sampled
-        rungs[rung] = all_of({"rung": rung, **key}, "schedule", predict)
+        rungs[rung] = all_of({"rung": rung, **key, **known}, "schedule", predict)
     quality = {}
     for rung, number in zip(("response, few", "response"), probe_per_class, strict=True):
         key = {"rung": "response", **setting, "probes": probes, "per_class": number, "seed": 0}
@@ -168,22 +169,19 @@ def _predicted(response: Response, text: str) -> dict[str, list[float]]:
 def _probe(probes: int, per_class: int, steps: int) -> dict[str, Any]:
     noise, classes = _start(per_class, 0)
     response = Response.measure(
-        _model(),
-        noise,
-        classes,
-        digits.sigmas(steps),
-        uncond={"class_cond": digits.UNCOND},
-        solver=SOLVER,
-        probes=probes,
-        class_means=_digits().means,
-        centre=_digits().centre,
-    )
+        _model(), noise, classes, digits.sigmas(steps), uncond={"class_cond": digits.UNCOND}, solver=SOLVER,
+        probes=probes, class_means=_digits().means, centre=_digits().centre,
+    )  # fmt: skip
     return response.to_dict()
 
 
-def _rungs(per_class: int, seed: int, steps: int, draws: int) -> dict[str, Callable[[str], dict[str, list[float]]]]:
+def _rungs(
+    per_class: int, seed: int, steps: int, draws: int, train_per_class: int | None
+) -> dict[str, Callable[[str], dict[str, list[float]]]]:
     """A predictor for each rung but the responses; what a rung needs is made when it is first asked."""
     x, y = digits.load_data("train")
+    rows = some_of_each(y, train_per_class)
+    x, y = x[rows], y[rows]
 
     @functools.cache
     def pairs() -> list[GaussianPair]:
@@ -318,8 +316,7 @@ def draw(rows: dict[str, Any], path: Path) -> None:
         "Guidance's own part, relative to scale 1: small, each digit and schedule; large, averages over digits",
         fontsize=10,
     )
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def texts(rows: dict[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import kdist
 from kdist.tuning.subjects import Subject
-from scripts.results.searches import network, problem, true
+from scripts.results.searches import first_look, network, problem, true
 from scripts.results.store import Store
 from scripts.style import markdown, number
 
@@ -61,7 +61,7 @@ def search(get: Callable[[], Subject], repeat: int, *, steps: int, samples: int,
     try:
         tuned = kdist.tune(
             given.generate, real=given.real, judge=given.judge, accuracy=bound, calls=calls - spent, seed=seed,
-            calls_per_sample=CALLS * 2 * steps,
+            calls_per_sample=CALLS * 2 * steps, per_class=first_look(samples),
         )  # fmt: skip
     except ValueError as error:
         if "is not reached" not in str(error):

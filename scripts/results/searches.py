@@ -14,7 +14,7 @@ from kdist.tuning.problem import Problem, make_problem
 from kdist.tuning.scores import values
 from kdist.tuning.subjects import Subject, shipped
 
-__all__ = ["FIXED", "early", "find", "network", "problem", "true"]
+__all__ = ["FIXED", "early", "find", "first_look", "network", "problem", "true"]
 
 FIXED = 20  # samples of a class, by which the methods without a race measure each schedule
 TRUTH = 77_777  # seed of the fresh samples, no search's
@@ -56,6 +56,7 @@ def find(
         "accuracy": accuracy,
         "calls_per_sample": calls_per_sample,
         "seed": 1000 + repeat,
+        "per_class": first_look(samples),
     }
     if method != "tune":
         grid = {
@@ -92,6 +93,12 @@ def find(
     fit = [c for c in tuned.front if c.calls_per_sample <= calls_per_sample]
     best = min(fit, key=lambda c: (max(accuracy - c.values["accuracy"].value, 0), c.values["distance"].value))
     return {"schedule": str(best.schedule), "promised": best.values["distance"].value, "cpu seconds": seconds}
+
+
+def first_look(samples: int) -> int:
+    """Samples of each class for a first look at a schedule: as ``kdist tune`` takes them, fewer at toy sizes, where the
+    budget, so many samples of each class, would not pay for enough looks."""
+    return min(5, max(2, samples // 20))
 
 
 @cache

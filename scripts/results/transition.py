@@ -23,7 +23,7 @@ from kdist.plotting import PALETTE
 from kdist.solvers import karras_sigmas, sample
 from kdist.theory import GaussianMixtureDenoiser, mean_field, potential
 from scripts.results.store import Store
-from scripts.style import markdown
+from scripts.style import markdown, save
 
 __all__ = ["Point", "compute", "draw", "plan", "predicted", "simulate", "texts"]
 
@@ -192,8 +192,7 @@ def draw_approach(rows: list[dict[str, Any]], path: Path) -> None:
     axes[0, 0].set_ylabel("overlap m (1: undistorted)")
     axes[1, 0].set_ylabel("variance ratio q / c")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=8, ncols=6, loc="outside lower center", frameon=False)
-    fig.savefig(path, dpi=110)
-    plt.close(fig)
+    save(fig, path)
 
 
 def draw_potential(path: Path) -> None:
@@ -216,8 +215,7 @@ def draw_potential(path: Path) -> None:
         ax.set_ylim(-0.05, 1.5 if scale > 1 else 0.6)
         ax.legend(fontsize=7)
     axes[0].set_ylabel("potential (V - min V) Delta")
-    fig.savefig(path, dpi=110)
-    plt.close(fig)
+    save(fig, path)
 
 
 def texts(rows: list[dict[str, Any]]) -> dict[str, str]:

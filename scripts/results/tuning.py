@@ -20,7 +20,7 @@ from scripts.results import reach as at_accuracy
 from scripts.results import warm_starts as first_looks
 from scripts.results.searches import find, network, true
 from scripts.results.store import Store
-from scripts.style import markdown, number
+from scripts.style import markdown, number, save
 
 __all__ = ["METHODS", "compute", "draw", "texts"]
 
@@ -141,8 +141,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         loc="outside lower center",
         frameon=False,
     )
-    fig.savefig(path, dpi=110)
-    plt.close(fig)
+    save(fig, path)
 
 
 def texts(rows: list[dict[str, Any]]) -> dict[str, str]:

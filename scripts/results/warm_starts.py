@@ -19,7 +19,7 @@ import torch
 import kdist
 from kdist.tuning.space import Draw, Space
 from kdist.tuning.subjects import Subject
-from scripts.results.searches import early, network, true
+from scripts.results.searches import early, first_look, network, true
 from scripts.results.store import Store
 from scripts.style import markdown, number
 
@@ -73,7 +73,7 @@ def search(
     with mock.patch.object(Space, "warm_starts", starts):
         tuned = kdist.tune(
             given.generate, real=given.real, judge=given.judge, accuracy=accuracy, calls_per_sample=calls_per_sample,
-            calls=calls - spent, warm_starts=added, seed=2000 + seed,
+            calls=calls - spent, per_class=first_look(samples), warm_starts=added, seed=2000 + seed,
         )  # fmt: skip
     return {"schedule": str(tuned.schedule), "added": list(map(str, added)), "spent before": spent}
 

@@ -100,6 +100,18 @@ def test_a_frozen_store_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_samples_are_drawn_once_for_both_measurements(monkeypatch):
+    drawn, sample = [], digits_front._sample
+    monkeypatch.setattr(digits_front, "_sample", lambda *given: drawn.append(given) or sample(*given))
+    options = {"seeds": [7], "per_class": 2, "steps": 2, "real_per_class": 5}
+    first = digits_front.outcome(contenders.Setting("1.5"), **options)
+    law = digits_front.outcome(contenders.Setting("1.5"), **options, quantities=digits_front.LAW)
+    assert len(drawn) == 1
+    assert first["trace_ratio_by_class"] == law["trace_ratio_by_class"]
+    digits_front.outcome(contenders.Setting("1.5"), **options | {"seeds": [8]})
+    assert len(drawn) == 2
+
+
 def found(accuracy, trace_ratio, overshoot):
     return {"accuracy": [accuracy], "trace_ratio": [trace_ratio], "overshoot": [overshoot]}
 

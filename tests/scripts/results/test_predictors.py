@@ -10,7 +10,7 @@ from kdist import digits
 from kdist.evals import measure
 from kdist.theory import GaussianMixtureDenoiser
 from scripts.results import predictors
-from scripts.results.class_moments import Digits, responses
+from scripts.results.class_moments import Digits, responses, some_of_each
 from scripts.results.figures import FIGURES
 from scripts.results.linearised import linearise, unconditional
 from scripts.results.store import NotMade, Store
@@ -37,6 +37,12 @@ def test_known_distortion_is_read_off(real):
     # halves: their means average to the whole's; parts of the variance add up
     np.testing.assert_allclose(np.add(found["along_even"], found["along_odd"]) / 2, found["along"], atol=3e-5)
     np.testing.assert_allclose(np.add(found["between"], found["within"]), np.exp(found["log_trace"]), atol=5e-5)
+
+
+def test_some_of_each_class_are_taken_from_all_of_it():
+    labels = torch.tensor([1, 0, 1, 1, 0, 1, 1])
+    assert some_of_each(labels, 2).tolist() == [1, 4, 0, 6]  # the first and the last of either
+    assert some_of_each(labels, None).tolist() == list(range(7))
 
 
 def test_correct_samples_agree_with_the_evaluation(real):
@@ -159,7 +165,9 @@ def test_guidances_own_part():
 
 def test_the_whole_on_an_exact_network(tmp_path, monkeypatch):
     """The mixture of class Gaussians in the network's place: every rung runs, and is read back, not run, again."""
-    monkeypatch.setattr(predictors, "_model", lambda: GaussianMixtureDenoiser.fit(*digits.load_data("train")))
+    x, y = digits.load_data("train")
+    known = some_of_each(y, TOY["train_per_class"])
+    monkeypatch.setattr(predictors, "_model", lambda: GaussianMixtureDenoiser.fit(x[known], y[known]))
     store = Store(tmp_path / "F6.json")
     rows = predictors.compute(store, **TOY)
     store.finish()

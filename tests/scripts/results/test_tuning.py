@@ -31,6 +31,12 @@ def test_methods_are_compared_on_fresh_samples(tmp_path, monkeypatch):
     assert tuning.compute(Store(tmp_path / "F10.json"), **options) == rows
 
 
+def test_a_small_budget_is_spent_on_smaller_looks():
+    """A search asks for twelve looks of its 70 %: 5 samples of each class as ``kdist tune`` takes them, if it can."""
+    assert [searches.first_look(samples) for samples in (30, 40, 80, 100, 300)] == [2, 2, 4, 5, 5]
+    assert all(0.7 * samples > 12 * searches.first_look(samples) for samples in range(35, 301))
+
+
 def test_a_search_that_holds_no_bound_is_a_result(tmp_path, monkeypatch):
     def tune(*args, **options):
         raise ValueError(message)
