@@ -101,7 +101,8 @@ for [a search](tuning.md), not for a picture. All fields of all schedules are in
 import kdist
 from kdist import digits
 
-guided = kdist.guide(digits.load_model(), kdist.Interval(2, 0.3, 2), uncond={{"class_cond": digits.UNCOND}})
+model = digits.load_model()
+guided = kdist.guide(model, kdist.Interval(2, 0.3, 2), uncond={{"class_cond": digits.UNCOND}})
 ```
 
 <div class="grid cards" markdown>
