@@ -128,8 +128,7 @@ def _with_anchor(means: SplitMeans, grams: np.ndarray, members: np.ndarray, anch
     step = max(1, _CHUNK // members.shape[1])
     for k, start in itertools.product(range(len(grams)), range(0, len(members), step)):
         some = slice(start, start + step)
-        components = members[some] @ grams[k]
-        components *= -keep
+        components = members[some] @ (-keep * grams[k])
         components += keep * sums[k] + weight * to_anchor[k]
         squares = np.square(components, out=components)
         second_a[k, some], second[k, some] = np.einsum("bn,bn->b", squares, members[some]), squares.sum(axis=1)
