@@ -114,8 +114,8 @@ def _log_det_finding(residuals: np.ndarray, splits: Splits) -> Finding:
 def _log_det_ratios(products: np.ndarray, k: int, members: np.ndarray, least: np.ndarray) -> np.ndarray:
     """(K, B) unbiased log-det ratios of B splits of the same sizes, from the products of residuals.
 
-    Residuals have mean 0 and carry n / (n - 1). Of each sample's k x k products the upper triangle is given, row by row:
-    (K, N, k (k + 1) / 2). Determinants below the rounding of the real samples' count as that.
+    Residuals have mean 0 and carry n / (n - 1). Of each sample's k x k products the upper triangle is given, row by
+    row: (K, N, k (k + 1) / 2). Determinants below the rounding of the real samples' count as that.
     """
     n, n_a = products.shape[1], int(members[0].sum())
     result = np.zeros((len(products), len(members)))
