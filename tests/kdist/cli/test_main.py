@@ -1,15 +1,19 @@
 """The command itself: quick to answer, and one clear line where it cannot go on."""
 
+import importlib
+import inspect
 import os
 import resource
+import signal  # noqa: F401 Interrupt's code uses it
 import subprocess
 import sys
 from importlib.metadata import version
 
 import pytest
+from forked import forked
 
 import kdist
-from kdist.cli import INTERRUPTED
+from kdist.cli import INTERRUPTED, main
 
 HEAVY = {"torch", "numpy", "scipy", "matplotlib", "sklearn", "k_diffusion"}
 EXTRAS = ("typer", "click", "rich", "matplotlib", "sklearn", "k_diffusion", "PIL", "safetensors", "jinja2")
@@ -57,21 +61,40 @@ def test_every_command_has_help_with_an_example():
     assert said == dict.fromkeys(said, "True")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["doctor"], ["--help"], ["predict", "--class", "0", "--class", "1", "--schedule", "3", "--out", "prediction"]],
-)
-def test_a_reader_that_leaves_is_no_error_and_loses_no_file(arguments, tmp_path):
-    """``kdist ... | head``: nothing is said, what was begun is finished. Here the reader has left from the start."""
+def unread():
+    """A pipe whose reader has left from the start, as that of ``kdist ... | head`` may: nothing is said of it, and what
+    was begun is finished."""
     reader, writer = os.pipe()
     os.close(reader)
+    return writer
+
+
+def test_a_reader_that_leaves_is_no_error():
+    writer = unread()
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    command = [sys.executable, "-c", MAIN, *arguments]
-    done = subprocess.run(
-        command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, cwd=tmp_path, env=environment
-    )
+    command = [sys.executable, "-c", MAIN, "--help"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, env=environment)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def unheard(writer, *arguments):
+    os.dup2(writer, 1)
+    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # noqa: SIM115 it ends with the process
+    sys.argv = ["kdist", *arguments]
+    main()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["doctor"], ["predict", "--class", "0", "--class", "1", "--schedule", "3", "--out", "prediction"]],
+)
+def test_a_reader_that_leaves_loses_no_file(arguments, tmp_path):
+    writer = unread()
+    done = forked(unheard, writer, *arguments, said=tmp_path / "said", folder=tmp_path)
+    os.close(writer)
+    done.join(120)
+    assert (done.exitcode, done.said.read_text()) == (0, "")
     assert "--out" not in arguments or (tmp_path / "prediction" / "predict.json").is_file()
 
 
@@ -114,22 +137,50 @@ def test_core_alone_names_the_extra(command, extra):
     assert f"pip install 'kdist[{extra}]'" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["kdist.cli.app", "typer", "torch", "kdist.digits"])
-@pytest.mark.parametrize("becomes", ["raise", "raise ImportError('interrupted halfway') from None"])
+class Interrupt:
+    """Finder of modules: Ctrl-C at the import of one, however the library passes it on."""
+
+    def __init__(self, module, becomes):
+        self.module, self.becomes = module, becomes
+
+    def find_spec(self, name, path=None, target=None):
+        if name == self.module:
+            try:
+                exec("os.kill(os.getpid(), signal.SIGINT)")  # as where a dataclass is made
+            except KeyboardInterrupt:
+                if self.becomes == "itself":
+                    raise
+                raise ImportError("interrupted halfway") from None
+
+
+becoming = pytest.mark.parametrize("becomes", ["itself", "an ImportError"])
+
+
+@becoming
+@pytest.mark.parametrize("module", ["kdist.cli.app", "typer", "torch"])
 def test_interrupted_at_any_import(module, becomes, tmp_path):
-    """Ctrl-C at that import, however the library passes it on."""
-    code = (
-        "import os, signal, sys\n"
-        "class Interrupt:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name == {module!r}:\n"
-        "            try: exec('os.kill(os.getpid(), signal.SIGINT)')  # as where a dataclass is made\n"
-        f"            except KeyboardInterrupt: {becomes}\n"
-        "sys.meta_path.insert(0, Interrupt())\n"
+    before = (
+        f"import os, signal, sys\n{inspect.getsource(Interrupt)}\nsys.meta_path.insert(0, Interrupt(*sys.argv[-2:]))\n"
     )
-    done = python(code + MAIN, "demo", "--out", str(tmp_path / "out"))
+    done = python(f"{before}sys.argv = ['kdist', 'demo', '--out', {str(tmp_path)!r}]\n{MAIN}", module, becomes)
     assert done.stderr == f"kdist: {INTERRUPTED}\n"
     assert done.returncode == 130
+
+
+def interrupted(module, becomes):
+    for name in [name for name in sys.modules if name.startswith((module, "kdist.demo", "kdist.cli"))]:
+        del sys.modules[name]
+    vars(kdist).pop(module.rpartition(".")[2], None)
+    sys.meta_path.insert(0, Interrupt(module, becomes))
+    sys.argv = ["kdist", "demo", "--out", "out"]
+    importlib.import_module("kdist.cli").main()
+
+
+@becoming
+def test_interrupted_at_a_late_import(becomes, tmp_path):
+    done = forked(interrupted, "kdist.digits", becomes, said=tmp_path / "said", folder=tmp_path)
+    done.join(120)
+    assert (done.exitcode, done.said.read_text()) == (130, f"kdist: {INTERRUPTED}\n")
 
 
 def test_letters_that_the_terminal_lacks():
