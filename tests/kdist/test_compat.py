@@ -9,16 +9,19 @@ import pytest
 from kdist import compat
 
 
-def run(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+def run(code, cwd=None):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=cwd)
 
 
-def test_k_diffusion_imports_in_a_fresh_process():
+def test_k_diffusion_and_the_nested_folders_import_in_a_fresh_process(tmp_path):
+    """Whatever the working directory: ``theory`` and ``evals`` are names that other distributions use."""
     done = run(
         "import warnings; warnings.simplefilter('error', UserWarning)\n"
-        "from kdist.compat import import_k_diffusion; print(import_k_diffusion().sampling.sample_heun.__name__)"
+        "from kdist.compat import import_k_diffusion; print(import_k_diffusion().sampling.sample_heun.__name__)\n"
+        "import kdist.theory, kdist.evals; print(kdist.theory.__name__, kdist.evals.__name__)",
+        cwd=tmp_path,
     )
-    assert done.stdout.strip() == "sample_heun", done.stderr
+    assert done.stdout.splitlines() == ["sample_heun", "kdist.theory kdist.evals"], done.stderr
 
 
 @pytest.mark.parametrize(
@@ -60,10 +63,3 @@ def test_without_k_diffusion_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "k_diffusion", None)
     with pytest.raises(ImportError, match=r"pip install 'kdist\[k-diffusion\]'"):
         compat.import_k_diffusion()
-
-
-def test_the_top_level_folders_are_installed_inside_kdist(tmp_path):
-    """Whatever the working directory: ``theory`` and ``evals`` are names that other distributions use."""
-    code = "import kdist.theory, kdist.evals; print(kdist.theory.__name__, kdist.evals.__name__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    assert done.stdout.split() == ["kdist.theory", "kdist.evals"], done.stderr
