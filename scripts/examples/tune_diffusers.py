@@ -23,20 +23,22 @@ from transformers import CLIPModel, CLIPTokenizer  # noqa: E402
 import kdist  # noqa: E402
 from kdist.adapters.diffusers import DiffusersDenoiser, encode_prompts  # noqa: E402
 
+BATCH = 8  # as many images at a time as the memory holds
 PROMPTS = ["a red dog", "a house by the sea", "a bowl of soup", "an old man"]
 
 
 def generator(pipe: Any, steps: int) -> Any:
-    """``generate(schedule, prompts, seeds) -> images`` of a pipeline: the 15 lines of docs/tuning.md."""
+    """``generate(schedule, prompts, seeds) -> images`` of a pipeline: that of docs/tuning.md."""
     denoiser = DiffusersDenoiser(pipe.unet, pipe.scheduler).to(pipe.device)
     sigmas, size = denoiser.get_sigmas(steps), pipe.unet.config.sample_size
 
     @torch.no_grad()
     def generate(schedule: kdist.Schedule, prompts: list[str], seeds: list[int]) -> torch.Tensor:
         images = []
-        for prompt, seed in zip(prompts, seeds, strict=True):
-            cond, uncond = encode_prompts(pipe, [prompt], negative_prompt="")
-            noise = torch.randn(1, 4, size, size, generator=torch.Generator().manual_seed(seed)).to(sigmas)
+        for n in range(0, len(seeds), BATCH):
+            cond, uncond = encode_prompts(pipe, prompts[n : n + BATCH], negative_prompt="")
+            generators = [torch.Generator().manual_seed(seed) for seed in seeds[n : n + BATCH]]
+            noise = torch.stack([torch.randn(4, size, size, generator=own) for own in generators]).to(sigmas)
             guided = kdist.guide(denoiser, schedule, uncond=uncond)
             latents = K.sampling.sample_dpmpp_2m(guided, noise * sigmas[0], sigmas, extra_args=cond, disable=True)
             images.append(pipe.vae.decode(latents.to(pipe.vae.dtype) / pipe.vae.config.scaling_factor).sample)
