@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("name", FIGURES)
 def test_quick_makes_the_figure_and_its_part_of_the_page(toys, name):
     out = toys.make(name)
-    assert (out / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    picture = (out / "figures" / f"{name}.png").read_bytes()
+    assert picture[:4] == b"\x89PNG"
+    assert len(picture) > 10_000  # more than empty axes
     about = json.loads((out / "data" / f"{name}.json").read_text())["about"]
     assert about["command"] == f"python scripts/reproduce.py --only {name} --quick"
     assert {"torch", "numpy"} <= set(about["versions"])

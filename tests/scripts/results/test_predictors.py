@@ -179,11 +179,11 @@ def test_the_whole_on_an_exact_network(tmp_path, monkeypatch):
     with pytest.raises(NotMade):
         predictors.compute(Store(tmp_path / "F6.json", frozen=True), **{**TOY, "per_class": 5})
     # what is drawn from the same noise by the same model is the same, so this rung must be the measured one
+    rungs = predictors._rungs
+    monkeypatch.setattr(predictors, "_rungs", lambda *given: {"mixture": rungs(*given)["mixture"]})
     same = predictors.compute(store, **{**TOY, "seed": 0})
     for text in rows["schedules"]:
         np.testing.assert_array_equal(same["rungs"]["mixture"][text]["along"], rows["measured"][text]["along"])
-    predictors.draw(rows, tmp_path / "F6.png")
-    assert (tmp_path / "F6.png").stat().st_size > 20_000
 
 
 def test_parts_of_the_variance_are_called_by_their_names(real):

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -112,8 +112,14 @@ def test_predicted_is_a_run_from_noise_at_the_points_own_alpha_scale_and_noise(p
     assert script.predicted(point)["overlap"] == float(early.overlap[-1]) < 0.999  # short of the class by 1 / sigma_max
 
 
-def test_points_that_differ_in_scale_have_predictions_of_their_own(tmp_path):
+def test_points_that_differ_in_scale_have_predictions_of_their_own(tmp_path, monkeypatch):
+    known = {"overlap": 1.0, "overlap_error": 0.1, "ratio": 1.0, "ratio_error": 0.1}
+    monkeypatch.setattr(script, "simulate", lambda point: known)
+    # in the place of a prediction, what was asked to be predicted
+    monkeypatch.setattr(script, "predicted", lambda point, dimension=None: {**asdict(point), "dimension": dimension})
     families = [("exp", 0.3, scale, (8,)) for scale in (1.5, 4.0)]
     rows = script.compute(Store(tmp_path / "F2.json"), families=families, rows=4, codebooks=2, steps=4, seed=0)
+    assert len(rows) == 4
     for row in rows:
-        assert row["mean_field"] == script.predicted(row["point"])
+        assert row["mean_field"] == {**asdict(row["point"]), "dimension": None}
+        assert row["at_d"] == {**asdict(row["point"]), "dimension": 8}

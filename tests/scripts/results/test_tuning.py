@@ -13,7 +13,7 @@ def test_methods_are_compared_on_fresh_samples(tmp_path, monkeypatch):
     options["reach"] = {"look": 2, "networks": {}}
     options["warm_starts"] = {"seeds": 0, "subject": "digits", "steps": 2, "samples": 50, "accuracy": 0.2,
                               "calls_per_sample": 4, "truth": 2}  # fmt: skip
-    options["curse"] = {"repeats": 1, "steps": 2, "samples": 100, "accuracy": 0.2}
+    options["curse"] = {"repeats": 1, "steps": 2, "samples": 40, "accuracy": 0.2}
     store = Store(tmp_path / "F10.json")
     rows = tuning.compute(store, **options)
     methods = [row["method"] for row in rows if row["part"] == "methods"]

@@ -50,7 +50,8 @@ def test_a_search_begins_somewhere(seen):
     assert seen["starts"] == [warm_starts.ONE]
 
 
-def test_what_a_response_costs_is_taken_from_the_search(seen):
+def test_what_a_response_costs_is_taken_from_the_search(seen, monkeypatch):
+    monkeypatch.setattr(warm_starts, "PROBES", 4)
     found = warm_starts.search(partial(network, "digits", 6), "all, and Response", 0, **SETTINGS)
     rows = 10 * warm_starts.PER_CLASS * 6
     # the run at scale 1 looks at the other prediction too, and every probe at both
