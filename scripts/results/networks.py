@@ -90,7 +90,7 @@ class Subject:
     def features(self) -> Callable[[torch.Tensor], Any]:
         return pixels(self.real[0])
 
-    @property
+    @cached_property
     def weights(self) -> str:
         """Which network it is, for the record."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,7 @@ def true(get: Callable[[], Subject], schedule: str, truth: int) -> dict[str, Any
     }
 
 
+@lru_cache(maxsize=2)  # the truth is asked of every schedule that is named
 def problem(given: Subject, seed: int) -> Problem:
     """What the search of that seed measures with."""
     return make_problem(

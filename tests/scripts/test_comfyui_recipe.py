@@ -43,6 +43,7 @@ def picture(flow):
 class Server(BaseHTTPRequestHandler):
     """``POST /prompt``, ``GET /history/ID`` (empty at first, as while an image is sampled), ``GET /view``."""
 
+    protocol_version, disable_nagle_algorithm = "HTTP/1.1", True  # the connection is kept, and no answer waits
     jobs: ClassVar[dict[str, dict]] = {}
     asked: ClassVar[set[str]] = set()
 
@@ -83,7 +84,7 @@ def generate(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (recipe,) = (text for text in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S) if "/prompt" in text)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
     scope = {}
     exec(recipe.replace("sleep(0.2)", "sleep(0)"), scope)
     scope["server"] = f"http://127.0.0.1:{server.server_port}"
