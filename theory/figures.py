@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 
 import numpy as np
 
 from kdist import Schedule
-from kdist.plotting import PALETTE
+from kdist.plotting import PALETTE, png
 
 from .gaussian.pair import GaussianPair
 from .gaussian.summary import Distortion
@@ -73,10 +72,7 @@ def draw_prediction(
         label: handle for axes in (curve, mean) for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=3, fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    plt.close(figure)
-    return buffer.getvalue()
+    return png(figure, dpi=150)
 
 
 def _short(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -182,12 +181,11 @@ def _curve(schedule: Schedule, run: Run) -> bytes:
     """A PNG file of the schedule over the run's noise levels."""
     import matplotlib.pyplot as plt
 
+    from ..plotting import png
+
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
     schedule.plot(sigma_min=run.sigma_min, sigma_max=run.sigma_max, ax=axes)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
+    return png(figure, dpi=110)
 
 
 def _write(out: Path, schedule: Schedule, draw: Callable[[], bytes]) -> None:
