@@ -157,6 +157,7 @@ def _masks(size: int) -> tuple[tuple[str, ...], np.ndarray]:
 
 def _distinct(masks: np.ndarray, size: int) -> list[int]:
     """Indices of the characters that are not blank in any style and not like an earlier one."""
+    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     count, styles = masks.shape[:2]
@@ -165,10 +166,12 @@ def _distinct(masks: np.ndarray, size: int) -> list[int]:
         small += masks[:, :, row::_FINE, column::_FINE]
     small /= _FINE**2 * 255
     blank = small.reshape(count, styles, -1).max(2).min(1) < 0.1
-    flat = small.reshape(count, -1).astype(np.float64)
-    squares = np.square(flat).sum(1)
-    distance = squares[:, None] + squares - 2 * (flat @ flat.T)  # squared; one symmetric product is fast
-    _, group = connected_components(distance < styles * _ALIKE**2)
+    flat = small.reshape(count, -1)
+    squares, limit = np.square(flat).sum(1), styles * _ALIKE**2
+    # by one product, off by 0.001 in float32, those that may be alike; by their difference, whether they are
+    one, other = np.nonzero(squares[:, None] + squares - 2 * (flat @ flat.T) < limit + 0.1)
+    alike = np.square(flat[one] - flat[other]).sum(1, dtype=np.float64) < limit
+    _, group = connected_components(coo_array((alike[alike], (one[alike], other[alike])), (count, count)))
     seen: set[int] = set()
     keep = []
     for index in np.flatnonzero(~blank):
