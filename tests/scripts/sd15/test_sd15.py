@@ -59,7 +59,7 @@ def picture(path):
 
 def test_whole_experiment(invoke, model, clip, tmp_path):
     """All schedules, images, numbers; the second run makes nothing again; a lost image comes back the same."""
-    result = invoke(model, "--clip", clip, "--features", "pixels", "--batch", 2)
+    result = invoke(model, "--clip", clip, "--features", "pixels")
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
     results = json.loads((out / "results.json").read_text())
@@ -116,6 +116,15 @@ def test_images_are_paired_and_their_own(model, tmp_path):
     # a schedule that is 1 everywhere draws the same noise as the constant
     same = run.guided(kdist.Interval(3.0, 1e3, 2e3))
     assert np.array_equal(run.images(same, 0, [0, 1]), both)
+
+
+def test_batches_are_of_what_is_missing(model, tmp_path):
+    run = sd15.load(model, PROMPTS, tmp_path, steps=4, seed=0, device="cpu", dtype="float32")
+    assert list(sd15.missing(run, "constant", 3, 2)) == [(0, [0, 1]), (0, [2]), (1, [0, 1]), (1, [2])]
+    there = run.path("constant", 0, 1)
+    there.parent.mkdir(parents=True)
+    there.touch()
+    assert list(sd15.missing(run, "constant", 3, 2)) == [(0, [0, 2]), (1, [0, 1]), (1, [2])]
 
 
 def test_plan_only(invoke, model, tmp_path):
