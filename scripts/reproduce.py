@@ -2,7 +2,7 @@
 
     python scripts/reproduce.py                     # seven hours of one core; an interrupted run goes on
     python scripts/reproduce.py --only F5           # one figure (repeatable)
-    python scripts/reproduce.py --quick --out runs/quick     # the same code at toy size, in minutes
+    python scripts/reproduce.py --quick --out runs/quick     # the same code at toy size, in a minute
     python scripts/reproduce.py --list              # what there is, and how long it takes
 
 Writes ``OUT/figures/F*.png``, ``OUT/data/F*.json`` (every measurement, with command, versions and kind of machine)
@@ -71,11 +71,13 @@ def main(
 
 def make(name: str, figure: Figure, out: Path, *, quick: bool, measure: bool, console: Console) -> dict[str, str]:
     """Compute and draw one figure, or read it back (``measure`` false); what results.md says of it, by name."""
+    path, data = out / "figures" / f"{name}.png", out / "data" / f"{name}.json"
+    if not measure and not data.is_file():
+        raise NotMade(name)  # known before seconds of imports
     module: Any = importlib.import_module(f"scripts.results.{figure.module}")
-    path = out / "figures" / f"{name}.png"
     command = f"python scripts/reproduce.py --only {name}" + (" --quick" if quick else "")
     try:
-        store = Store(out / "data" / f"{name}.json", {"command": command, **circumstances()}, frozen=not measure)
+        store = Store(data, {"command": command, **circumstances()}, frozen=not measure)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--out") from None
     if measure:
