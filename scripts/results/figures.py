@@ -278,7 +278,7 @@ FIGURES: dict[str, Figure] = {
         },
         quick={
             "subjects": {
-                "digits": {
+                "digits, first 3": {
                     "accuracy": 0.5,
                     "samples": 40,
                     "truth": 2,
@@ -287,9 +287,9 @@ FIGURES: dict[str, Figure] = {
             },
             "calls_per_sample": 3.5,
             "curse": {"repeats": 0, "steps": 2, "samples": 60, "accuracy": 0.5},
-            "reach": {"look": 2, "networks": {"digits": {"samples": 40, "truth": 2, "repeats": [0]}}},
+            "reach": {"look": 2, "networks": {"digits, first 3": {"samples": 40, "truth": 2, "repeats": [0]}}},
             "warm_starts": {
-                "subject": "digits",
+                "subject": "digits, first 3",
                 "steps": 2,
                 "samples": 40,
                 "accuracy": 0.5,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ TRUTH = 77_777  # seed of the fresh samples, no search's
 
 @cache
 def network(name: str, steps: int) -> Subject:
-    """A network with its real images and its judge."""
+    """A network with its real images and its judge; ``digits, first 3``: three of its classes, for toy sizes."""
+    name, _, classes = name.partition(", first ")
     if name != "glyphs":
-        return shipped(name, steps=steps, solver="dpmpp_2m", device="cpu")
+        given = shipped(name, steps=steps, solver="dpmpp_2m", device="cpu")
+        return first_classes(given, int(classes)) if classes else given
     from scripts.glyphs import data as glyphs
     from scripts.glyphs.measure import Judge
     from scripts.glyphs.train import load_model, null_token
@@ -37,6 +40,13 @@ def network(name: str, steps: int) -> Subject:
         model, digits.sigmas(steps), (1, 16, 16), uncond={"class_cond": null_token(classes, model.sets)}
     )
     return Subject(generate, (glyphs.to_model(held_out.images), held_out.labels.long()), judge.log_likelihoods)
+
+
+def first_classes(given: Subject, number: int) -> Subject:
+    """The subject with classes 0 to ``number - 1`` alone."""
+    (images, labels), judge = given.real, given.judge
+    few = labels < number
+    return replace(given, real=(images[few], labels[few]), judge=judge and (lambda images: judge(images)[:, :number]))
 
 
 def find(

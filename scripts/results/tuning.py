@@ -51,8 +51,8 @@ def compute(
         subjects: for each network ``accuracy``, ``samples`` of each class that the budget is worth at full guidance,
             ``truth``, fresh samples of each class, and ``repeats`` of each method.
         calls_per_sample: the bound for all methods.
-        curse: ``repeats``, ``steps``, ``samples`` and ``accuracy`` of small searches on the digits, whose promise is
-            held against their certificate.
+        curse: ``repeats``, ``steps``, ``samples`` and ``accuracy`` of small searches on the first subject, whose
+            promise is held against their certificate.
         reach, warm_starts: arguments of the ``compute`` of these modules.
     """
     rows: list[dict[str, Any]] = []
@@ -78,7 +78,7 @@ def compute(
             add({"method": "constant", "scale": scale, "schedule": str(kdist.Constant(scale))})
     small = {name: curse[name] for name in ("steps", "samples", "accuracy")}
     for repeat in range(curse["repeats"]):
-        get = partial(network, "digits", curse["steps"])
+        get = partial(network, next(iter(subjects)), curse["steps"])
         search = partial(find, get, "tune", 100 + repeat, calls_per_sample=2 * curse["steps"], **small)
         rows.append({"part": "curse", **store.get({"curse": small, "repeat": repeat}, search)})
     rows += [{"part": "reach", **row} for row in at_accuracy.compute(store, steps=steps, **reach)]

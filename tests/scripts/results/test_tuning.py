@@ -1,6 +1,7 @@
 """Figure F10: what every method finds is kept with its truth, and both are shown."""
 
 import pytest
+import torch
 
 from scripts.results import searches, tuning
 from scripts.results.store import Store
@@ -9,7 +10,7 @@ from scripts.results.store import Store
 def test_methods_are_compared_on_fresh_samples(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "CONSTANTS", (1.0, 2.0))
     given = {"accuracy": 0.2, "samples": 30, "truth": 2, "repeats": {"random": 1, "hand": 1}}
-    options = {"subjects": {"digits": given}, "calls_per_sample": 4, "steps": 2}
+    options = {"subjects": {"digits, first 3": given}, "calls_per_sample": 4, "steps": 2}
     options["reach"] = {"look": 2, "networks": {}}
     options["warm_starts"] = {"seeds": 0, "subject": "digits", "steps": 2, "samples": 50, "accuracy": 0.2,
                               "calls_per_sample": 4, "truth": 2}  # fmt: skip
@@ -29,6 +30,14 @@ def test_methods_are_compared_on_fresh_samples(tmp_path, monkeypatch):
     searches.network.cache_clear()
     monkeypatch.setattr(searches, "shipped", None)  # would fail if anything were measured again
     assert tuning.compute(Store(tmp_path / "F10.json"), **options) == rows
+
+
+def test_some_classes_of_a_network():
+    whole, few = (searches.network(name, 2) for name in ("digits", "digits, first 3"))
+    assert few.real[1].unique().tolist() == [0, 1, 2]
+    assert len(few.real[0]) == len(few.real[1]) == int((whole.real[1] < 3).sum())
+    images = whole.real[0][:5]
+    torch.testing.assert_close(few.judge(images), whole.judge(images)[:, :3])
 
 
 def test_a_small_budget_is_spent_on_smaller_looks():
