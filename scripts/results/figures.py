@@ -159,7 +159,7 @@ FIGURES: dict[str, Figure] = {
         },
         quick={
             "per_class": 4,
-            "rung_per_class": 8,
+            "rung_per_class": 4,
             "fresh_per_class": 4,
             "probe_per_class": (4, 6),
             "probes": 4,

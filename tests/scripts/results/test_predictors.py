@@ -15,7 +15,7 @@ from scripts.results.figures import FIGURES
 from scripts.results.linearised import linearise, unconditional
 from scripts.results.store import NotMade, Store
 
-TOY = {**FIGURES["F6"].quick, "rung_per_class": 4}  # as many as are measured
+TOY = FIGURES["F6"].quick  # as many of a class from a rung as are measured
 
 
 @pytest.fixture(scope="module")
