@@ -64,8 +64,8 @@ def test_summary_names_the_farthest_and_the_closest(outcomes):
     text = summary(outcomes)
     assert re.match(r"constant 3: recognised 1\.000 \(real 1\.000\), 0\.\d\d from the real classes \(floor", text)
     assert re.search(r"[34]\d % of the variance gone; means 0\.\d\d out", text)
-    # of those recognised like real digits the early negative one is closest here, and constant 3 is farther (seeds 1 and
-    # 3; with so few samples another one is on seeds 0 and 2)
+    # of those recognised like real digits the early negative one is closest here, and constant 3 is farther (seeds 1
+    # and 3; with so few samples another one is on seeds 0 and 2)
     assert re.search(r"Smallest distance: 0, then 3 below sigma 1.5, 1 below 0.1 \(0\.\d+, 19 calls\)\. Farther", text)
     assert re.search(r"constant 3 by 0\.\d+ \[0\.\d+, 0\.\d+\]", text)
     assert summary(outcomes[:1]).count("from the real classes") + summary(outcomes[:1]).count("by distance") == 1
