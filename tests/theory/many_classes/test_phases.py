@@ -254,6 +254,12 @@ def test_finite_dimension_tends_to_the_mean_field_as_one_over_d():
     np.testing.assert_allclose(ratios, 2, atol=0.5)  # 1 / d, with higher orders at these d
 
 
+def test_the_own_class_takes_over_once_at_finite_dimension_too():
+    path = mean_field(0.3, 2.0, within_var=C, sigma_max=TOP, dimension=30)
+    assert 0 < path.switch_sigma < TOP
+    np.testing.assert_array_equal(path.margin > 0, path.sigma < path.switch_sigma)
+
+
 def test_one_class_is_never_guided():
     """With no other class the own posterior is 1 all along (at sigma = 2 within exp(-48), d = 200)."""
     path = mean_field(1e-9, 4.0, within_var=C, sigma_max=2.0, dimension=200)
