@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdist.plotting import PALETTE
+from kdist.plotting import PALETTE, png
 
 __all__ = ["COLOURS", "MARKERS", "bars", "interval", "markdown", "number", "save"]
 
@@ -38,11 +38,6 @@ def bars(rows: Sequence[Mapping[str, Any]], quantity: str) -> list[list[float]]:
 
 
 def save(figure: Any, path: Path, *, dpi: int = 110) -> None:
-    """The picture as PNG, laid out and drawn once and then closed. ``savefig`` would draw all of it twice."""
-    import matplotlib.pyplot as plt
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
+    """The picture as a PNG file; the figure is closed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.set_dpi(dpi)
-    FigureCanvasAgg(figure).print_png(path)
-    plt.close(figure)
+    path.write_bytes(png(figure, dpi=dpi))

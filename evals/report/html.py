@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdist.plotting import png
+
 if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.figure import Figure
@@ -20,25 +22,20 @@ __all__ = ["figure_png", "figure_uri", "grid", "image_uri", "png_uri", "render"]
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def png_uri(png: bytes) -> str:
+def png_uri(file: bytes) -> str:
     """The bytes of a PNG file as a ``data:`` URI."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+    return "data:image/png;base64," + base64.b64encode(file).decode()
 
 
 def figure_png(figure: Figure, *, dpi: int = 160) -> bytes:
     """A matplotlib figure as the bytes of a PNG file; the figure is closed."""
     import matplotlib.pyplot as plt
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
-    buffer = io.BytesIO()
     with plt.rc_context({"text.parse_math": False}):  # a dollar in the name of a set or a class begins no formula
         for text in figure.findobj(Text):
             text.set_parse_math(False)
-        figure.set_dpi(dpi)
-        FigureCanvasAgg(figure).print_png(buffer)  # the picture of savefig, which draws twice
-    plt.close(figure)
-    return buffer.getvalue()
+        return png(figure, dpi=dpi)
 
 
 def figure_uri(figure: Figure, *, dpi: int = 160) -> str:
