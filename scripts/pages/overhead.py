@@ -1,7 +1,7 @@
 """The tables of docs/guidance_overhead.md, from the records that scripts/benchmarks/overhead.py wrote to docs/data.
 
 python -m scripts.benchmarks.overhead --rounds 15 --json docs/data/overhead.json
-python -m scripts.benchmarks.overhead --batch 1 --rounds 31 --json docs/data/overhead_one.json
+python -m scripts.benchmarks.overhead --batch 1 --rounds 101 --json docs/data/overhead_one.json
 python -m scripts.pages.overhead
 """
 
