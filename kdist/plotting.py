@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,9 +9,8 @@ import torch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-__all__ = ["PALETTE", "plot_schedule", "png", "sigma_axis"]
+__all__ = ["PALETTE", "plot_schedule", "sigma_axis"]
 
 # Okabe and Ito's blue, vermilion, green, purple, sky blue, orange and black, which colour-blind readers tell apart;
 # without their yellow, too pale for points on white
@@ -73,15 +71,3 @@ def sigma_axis(ax: Axes, sigma_max: float, sigma_min: float) -> None:
     ax.set_xlim(sigma_max, sigma_min)
     ax.xaxis.set_major_formatter(lambda sigma, _: f"{sigma:g}")
     ax.set_xlabel("sigma (sampling runs to the right)")
-
-
-def png(figure: Figure, *, dpi: int) -> bytes:
-    """The figure as the bytes of a PNG file, and closed: the picture of ``savefig``, which draws all twice."""
-    import matplotlib.pyplot as plt
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    figure.set_dpi(dpi)
-    FigureCanvasAgg(figure).print_png(buffer)
-    plt.close(figure)
-    return buffer.getvalue()

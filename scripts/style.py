@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdist.plotting import PALETTE, png
+from kdist.files import png
+from kdist.plotting import PALETTE
 
 __all__ = ["COLOURS", "MARKERS", "bars", "interval", "markdown", "number", "save"]
 

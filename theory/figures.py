@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from kdist import Schedule
-from kdist.plotting import PALETTE, png
+from kdist.files import png
+from kdist.plotting import PALETTE
 
 from .gaussian.pair import GaussianPair
 from .gaussian.summary import Distortion

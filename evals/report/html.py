@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdist.plotting import png
+from kdist.files import png
 
 if TYPE_CHECKING:
     from markupsafe import Markup

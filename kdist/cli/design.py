@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..files import write_with_pictures
+from ..files import png, write_with_pictures
 from .options import Seed, grouped, json_file, terminal
 from .predict import predicted_table
 from .runs import GaussianRun, Run
@@ -180,8 +180,6 @@ def _verified(design: MixtureDesign, path: Path, x: np.ndarray, y: np.ndarray) -
 def _curve(schedule: Schedule, run: Run) -> bytes:
     """A PNG file of the schedule over the run's noise levels."""
     import matplotlib.pyplot as plt
-
-    from ..plotting import png
 
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
     schedule.plot(sigma_min=run.sigma_min, sigma_max=run.sigma_max, ax=axes)
