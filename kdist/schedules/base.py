@@ -65,8 +65,7 @@ class Schedule:
 
     def _scale(self, sigma: torch.Tensor) -> torch.Tensor:
         """The scale at float32 or float64 levels, in their dtype."""
-        # for whoever writes a shape of their own and forgets it
-        raise NotImplementedError(f"{type(self).__name__} does not define _scale")
+        raise NotImplementedError(f"{type(self).__name__} does not define _scale")  # a shape of the reader's own
 
     def evaluate(self, sigma: torch.Tensor) -> torch.Tensor:
         """The scale at noise levels of any shape, in at least float32; nothing is read from the device.

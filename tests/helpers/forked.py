@@ -19,7 +19,7 @@ def forked(function, *arguments, said, folder="."):
         folder: where it runs.
     """
     if "fork" not in multiprocessing.get_all_start_methods():
-        pytest.skip("forks its process")
+        pytest.skip("needs processes that fork, which Windows lacks")
     # daemon: ended with this process, should it ever hang
     process = multiprocessing.get_context("fork").Process(
         target=_run, args=(function, arguments, said, folder), daemon=True

@@ -44,13 +44,13 @@ def own_log_density(overlap: Real, variance: Real, delta: Real) -> Array:
 def bulk_state(overlap: Real, variance: Real, delta: Real, alpha: Real) -> Bulk:
     """Equations M2 to M4 (same constant left out as in M1); arguments broadcast.
 
-    One formula for both cases: the number of the centres that matter, and the density under one of them. M2 is what it
-    becomes at the free ``y``, and the frozen ones are a single centre.
+    One formula for both cases: the logarithm of how many centres matter, and the log-density under one of them. At the
+    free ``y`` it is M2; frozen, a few centres are left, whose logarithm per dimension is 0 (M4).
     """
     r = np.square(overlap) + variance
     y = bulk_ratio(r, delta, alpha)
-    number = np.maximum(alpha - bulk_entropy_cost(y, r), 0)
-    return Bulk(number - (r * y**2 + y) / (2 * delta), y)
+    log_number = np.maximum(alpha - bulk_entropy_cost(y, r), 0)
+    return Bulk(log_number - (r * y**2 + y) / (2 * delta), y)
 
 
 def bulk_ratio(r: Array, delta: Real, alpha: Real) -> Array:

@@ -62,7 +62,7 @@ def _one_process(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="forks its two processes")
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork, which Windows lacks")
 def test_two_processes_give_the_statistics_of_one(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_one_process, args=(rank, str(tmp_path))) for rank in range(2)]

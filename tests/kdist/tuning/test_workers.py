@@ -21,7 +21,7 @@ import numpy as np, torch
 LEVELS = torch.tensor([10.0, 1.0, 0.1], dtype=torch.float64)
 
 def generate(schedule, labels, seeds):
-    time.sleep(0.02)
+    time.sleep(0.05)
     weight = float((schedule(LEVELS) - 1).mean())
     z = torch.stack([torch.randn(1, 2, 2, generator=torch.Generator().manual_seed(s)) for s in seeds])
     side = 2.0 * torch.as_tensor(labels).view(-1, 1, 1, 1) - 1
