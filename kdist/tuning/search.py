@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -168,8 +169,7 @@ class Search:
             return self._tell(trial, state=TrialState.PRUNED)
         key = identity(schedule, choices)
         trial.set_user_attr("key", key)
-        trial.set_user_attr("block", self._next_block(key, trial.number))
-        block = trial.user_attrs["block"]
+        block = self._claimed_block(trial, key)
         columns, calls, _ = self.problem.measure(schedule, choices, "search", block, self.per_class)
         found = values(columns)
         for name, value in found.items():
@@ -187,15 +187,32 @@ class Search:
                 raise
             self._done = True  # the trial is told; a sampler that has shown all it has, a grid, stops the study
 
-    def _next_block(self, key: str, number: int) -> int:
-        """The first block of seeds on which this schedule is not measured, here or by another worker."""
+    def _claimed_block(self, trial: optuna.Trial, key: str) -> int:
+        """A block of seeds on which this schedule is not measured, here or by another worker.
+
+        Two that choose at the same moment choose the same: each looks again after it wrote down its choice, and keeps
+        what nobody else has. The later trial goes on at once, the earlier one if the other stays.
+        """
+        while True:
+            taken = self._taken(key, trial.number).values()
+            block = next(block for block in range(len(taken) + 1) if block not in taken)
+            trial.set_user_attr("block", block)
+            for pause in (0.0, 0.1):
+                time.sleep(pause)
+                rivals = [number for number, theirs in self._taken(key, trial.number).items() if theirs == block]
+                if not rivals:
+                    return block
+                if min(rivals) < trial.number:
+                    break
+
+    def _taken(self, key: str, number: int) -> dict[int, int | None]:
+        """The blocks of all other trials of this schedule, by their numbers."""
         states = (TrialState.COMPLETE, TrialState.RUNNING)
-        taken = {
-            t.user_attrs.get("block")
+        return {
+            t.number: t.user_attrs.get("block")
             for t in self.study.get_trials(deepcopy=False, states=states)
             if t.user_attrs.get("key") == key and t.number != number
         }
-        return next(block for block in range(len(taken) + 1) if block not in taken)
 
     # Certification
 
