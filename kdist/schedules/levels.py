@@ -34,7 +34,7 @@ def at_or_below(sigma: torch.Tensor, edges: float | torch.Tensor) -> torch.Tenso
     reached = sigma <= edges * (1 + 8 * torch.finfo(sigma.dtype).eps)
     if sigma.dtype == torch.float64:  # a solver's float32 level, made float64 by the samples
         rounded = edges.float() if isinstance(edges, torch.Tensor) else torch.tensor(edges, dtype=torch.float32)
-        reached = reached | (sigma == rounded.double())
+        reached = reached | (sigma == rounded)
     return reached
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,7 @@ class Race:
     def _limit(self, bound: Bound) -> float:
         return straight_limit(bound.name, bound.limit, self.scale[bound.name], self._fewest)
 
+    @cached_property
     def standings(self) -> list[Standing]:
         """All candidates that keep to the calls, the best first: those that hold the bounds by their distance, then
         the others by how likely they do."""
@@ -166,7 +168,7 @@ class Race:
     def _pool(self, rng: np.random.Generator) -> list[tuple[dict[str, Any], np.ndarray]]:
         """New schedules: half of them anywhere, half near those that stand best."""
         known = {c.key for c in self.candidates}
-        leaders = [s.candidate.params for s in self.standings()[:6]]
+        leaders = [s.candidate.params for s in self.standings[:6]]
         found: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
         for index in range(_POOL):
             near = leaders[int(rng.integers(len(leaders)))] if index % 2 and leaders else {}

@@ -68,6 +68,7 @@ class Search:
     _read: set[int] = field(default_factory=set)  # trials that are in _known
     _known: dict[str, Candidate] = field(default_factory=dict)
     _calls: int = 0
+    _spent: int = 0  # network calls, when they were last counted
     _races: dict[str, Any] = field(default_factory=dict)
     _refused: int = 0  # schedules in a row that cost too many calls
     _done: bool = False
@@ -100,13 +101,13 @@ class Search:
             )
 
     def race(self) -> Race:
-        """What is known now; made anew, and its hyperparameters found anew, only where enough is new."""
-        known, trials = self.known(), len(self._read)
-        last = self._races
+        """What was known when the study was last read; made anew, and its hyperparameters found anew, only where enough
+        is new."""
+        last, trials = self._races, len(self._read)
         if last.get("trials") != trials:
             fresh = trials > REFIT * last.get("fitted", 0)
             thetas = None if fresh else last["race"].thetas
-            paired, cost = self.problem.seen.paired, self.problem.calls_per_sample
+            paired, cost, known = self.problem.seen.paired, self.problem.calls_per_sample, list(self._known.values())
             last["race"] = Race(
                 self.space, self.bounds, known, paired=paired, cost=cost, thetas=thetas, fewest=self.fewest
             )
@@ -142,16 +143,17 @@ class Search:
 
     def ending(self) -> bool:
         """Whether the search is in its last part, which only tells the known schedules apart."""
-        return self.spent() > SETTLE * self.calls * (1 - self.certify)
+        return self._spent > SETTLE * self.calls * (1 - self.certify)
 
     def spent(self) -> int:
-        """Network calls so far, of all workers."""
+        """Network calls so far, of all workers; reads the study."""
         certified = sum(kept["calls"] for name, kept in self.study.user_attrs.items() if name.startswith(_CERTIFY))
         self.known()
-        return self.problem.calls + self._calls + certified
+        self._spent = self.problem.calls + self._calls + certified
+        return self._spent
 
     def _best(self) -> Standing | None:
-        standings = self.race().standings() if self.known() else []
+        standings = self.race().standings if self._known else []
         return standings[0] if standings else None
 
     def _trial(self) -> None:
@@ -219,9 +221,9 @@ class Search:
     def certificate(self) -> Certificate:
         """The best schedule and a constant scale of its accuracy on fresh seeds."""
         self._races.clear()  # from the trials alone, not from when this process found the hyperparameters
-        race = self.race()
-        winner = race.standings()[0]
-        if winner.feasible < UNREACHABLE and not any(map(self._holds, self.known())):
+        known, race = self.known(), self.race()
+        winner = race.standings[0]
+        if winner.feasible < UNREACHABLE and not any(map(self._holds, known)):
             raise ValueError(self._reached())
         finalists = [(winner.candidate.schedule, winner.candidate.choices)]
         finalists.append((rival(race, winner), {name: v[0] for name, v in self.space.choices.items()}))

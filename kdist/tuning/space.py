@@ -167,7 +167,7 @@ class Space:
 
     def scales_at_levels(self, schedule: Schedule) -> np.ndarray:
         """(L,) the schedule at the sampler's levels."""
-        return schedule(torch.tensor(list(self.levels), dtype=torch.float64)).numpy()
+        return schedule.evaluate(torch.tensor(list(self.levels), dtype=torch.float64)).numpy()
 
     def as_bands(self, schedule: Schedule) -> dict[str, Any]:
         """The parameters of the piecewise schedule that comes closest to any schedule."""
