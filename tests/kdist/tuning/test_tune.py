@@ -38,7 +38,11 @@ def test_a_finished_study_is_read_not_repeated(toy, real, judge, tmp_path):
 
 
 def test_a_study_of_another_model_is_refused(toy, real, judge, tmp_path):
-    kdist.tune(toy, real=real, judge=judge, calls=2200, out=tmp_path)
+    def stop(state):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kdist.tune(toy, real=real, judge=judge, calls=2200, out=tmp_path, progress=stop)
 
     def other(schedule, labels, seeds):
         return toy(schedule, labels, seeds) + 0.3
