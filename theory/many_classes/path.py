@@ -217,7 +217,8 @@ def _march(
     crossings: list[tuple[npt.NDArray[Any], ...]] = []
     moved, of_live = dynamics.of(live.number), column[live.number]
     for i, (high, low) in enumerate(itertools.pairwise(grid.ell)):
-        if not (live.number.size or keep):
+        if not live.number.size:
+            nodes += [(level, live) for level in grid.ell[i + 1 :]]
             break
         m, g = moved.step(live.m, live.g, high, low - high, grid.weight[i].take(of_live, axis=1))
         before, live = live, _Paths(live.number, m, g, moved.margin(m, g, delta[i + 1]))
