@@ -224,15 +224,15 @@ def run_limits(
     if infinite:
         last = max(schedule.breakpoints, default=0.0) if isinstance(schedule, Schedule) else 0.0
         high = max(_CEILING * largest, 10 * last, 10 * low)
-        settled, beyond = scale(np.array([high, 1e3 * high]))
-        if abs(beyond - settled) > 1e-6 * (1 + abs(settled)):
-            raise ValueError(
-                f"schedule has no limit as sigma grows (scale {settled:.4g} at sigma {high:.3g}, {beyond:.4g} at "
-                f"{1e3 * high:.3g}), so sigma_max=inf has no answer: give a finite sigma_max"
-            )
+    settled, beyond = scale(np.array([high, 1e3 * high if infinite else high]))
+    if abs(beyond - settled) > 1e-6 * (1 + abs(settled)):
+        raise ValueError(
+            f"schedule has no limit as sigma grows (scale {settled:.4g} at sigma {high:.3g}, {beyond:.4g} at "
+            f"{1e3 * high:.3g}), so sigma_max=inf has no answer: give a finite sigma_max"
+        )
     if low == 0:
         low = min(floor * smallest, high / 2)
-    return RunLimits(low, high, float(scale(np.array([high]))[0]) - 1, infinite)
+    return RunLimits(low, high, float(settled) - 1, infinite)
 
 
 def quadrature(schedule: ScheduleLike, *, sigma_min: float, sigma_max: float, variances: Iterable[Array]) -> Quadrature:
@@ -243,7 +243,8 @@ def quadrature(schedule: ScheduleLike, *, sigma_min: float, sigma_max: float, va
     limits = run_limits(schedule, sigma_min=sigma_min, sigma_max=sigma_max, variances=variances)
     scale = scale_function(schedule)
     # strong guidance makes exp(-int w k) steep, and negative weights let it grow: narrower panels for both
-    strength = float(np.abs(scale(np.geomspace(limits.low, limits.high, 64)) - 1).max())
+    grid = np.exp(np.linspace(math.log(limits.low), math.log(limits.high), 64))
+    strength = float(np.abs(scale(grid) - 1).max())
     edges = split_log_range(schedule, limits.low, limits.high, WIDTH / (1 + strength / 10))
     x, _, _ = _legendre()
     half = np.diff(edges)[:, None] / 2

@@ -10,6 +10,7 @@ The headline definitions follow Ventura et al., *Emergence of Distortions in Hig
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -159,10 +160,17 @@ def _report(data: Checked, basis: Array | None, settings: dict[str, Any]) -> Dis
 def _one_blas_thread() -> AbstractContextManager[Any]:
     """The classes share the processors; threads within their small products would only get into each other's way."""
     try:
-        from threadpoolctl import threadpool_limits  # comes with scikit-learn
+        return _blas().limit(limits=1, user_api="blas")
     except ImportError:
         return nullcontext()
-    return threadpool_limits(1, "blas")
+
+
+@functools.cache
+def _blas() -> Any:
+    """NumPy's and SciPy's, loaded with this module; to look for them anew took longer than a small measurement."""
+    from threadpoolctl import ThreadpoolController  # comes with scikit-learn
+
+    return ThreadpoolController()
 
 
 def _stacks(data: Checked) -> list[list[int]]:
