@@ -172,7 +172,7 @@ def test_the_whole_on_an_exact_network(tmp_path, monkeypatch):
     rows = predictors.compute(store, **TOY)
     store.finish()
     assert list(rows["rungs"]) == list(predictors.TITLES)
-    assert rows["titles"]["response"] == "response, 6 per class"
+    assert rows["titles"]["response"] == "response, 5 per class"
     assert len(rows["schedules"]) == len(predictors.FAMILIES)
     again = predictors.compute(Store(tmp_path / "F6.json", frozen=True), **TOY)
     assert json.dumps(again) == json.dumps(rows)

@@ -137,11 +137,11 @@ def test_the_command_writes_the_design(invoke, tmp_path, mixture, monkeypatch):
     x = mixture.sample(classes, generator=torch.Generator().manual_seed(1)).numpy()
     y = np.array(["ant", "bee", "cow", "dog"])[classes.numpy()]  # any labels
     np.savez(tmp_path / "real.npz", x=x, y=y)
-    arguments = ("-f", "real.npz", "--unguided", 0.9, 0.02, "--steps", 6, "--per-class", 8, "--sigma-max", 20)
+    arguments = ("-f", "real.npz", "--unguided", 0.9, 0.02, "--steps", 4, "--per-class", 8, "--sigma-max", 20)
     result = invoke(*arguments, "--out", "s/early.json")
     assert result.exit_code == 0, result.output
     fitted = GaussianMixtureDenoiser.fit(x, classes)
-    ramp = torch.linspace(0, 1, 6, dtype=torch.float64)
+    ramp = torch.linspace(0, 1, 4, dtype=torch.float64)
     levels = torch.cat([(20 ** (1 / 7) + ramp * (0.02 ** (1 / 7) - 20 ** (1 / 7))) ** 7, torch.zeros(1).double()])
     expected = design_on_mixture(fitted, levels, unguided=(0.9, 0.02), per_class=8)
     assert kdist.from_json(tmp_path / "s" / "early.json") == expected.schedule
