@@ -4,8 +4,8 @@ import errno
 import importlib
 import io
 import multiprocessing
+import os
 import signal
-import sys
 import time
 
 import numpy as np
@@ -37,23 +37,17 @@ def hanging_run(images, net, cache, out, batches, hangs):
     extract(images, build_extractor(net, device="cpu"), cache=cache, shard_size=8, batch_size=3).save(out)
 
 
-SHARED_RUN = """
-import sys, torch
-from kdist.evals.features.extraction import extract
-from kdist.evals.features import build_extractor
-from kdist.evals.sources import GeneratorSource
-import os
-
-def generate(labels, seeds):
-    return torch.stack([torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(s)) for s in seeds]) * 2 - 1
-
-images, cache, out = sys.argv[1:]
-digits = build_extractor("digits", device="cpu")
-rank = os.environ.get("RANK", "0")
-options = {"cache": cache, "shard_size": 8, "batch_size": 5}
-extract(images, digits, **options).save(f"{out}/files-{rank}.npz")
-extract(GeneratorSource(generate, [0, 1] * 15), digits, **options).save(f"{out}/sampler-{rank}.npz")
-"""
+def shared_run(images, out, rank):
+    """One of two processes, as ``accelerate launch`` and torchrun start them: its number is in the environment."""
+    os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    torch.distributed.init_process_group("gloo", init_method=f"file://{out}/meet", rank=rank, world_size=2)
+    digits, options, images_here = build_extractor("digits", device="cpu"), {"cache": out / "cache", **SHARED}, []
+    call = Extractor.__call__
+    Extractor.__call__ = lambda self, prepared: images_here.append(len(prepared)) or call(self, prepared)
+    extract(images, digits, **options).save(out / f"files-{rank}.npz")
+    extract(sampler_of_the_shared_run(), digits, **options).save(out / f"sampler-{rank}.npz")
+    np.save(out / f"images-{rank}.npy", sum(images_here))
+    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture
@@ -129,33 +123,27 @@ def test_killed_runs_go_on_and_end_with_the_same_bytes(images, net, tmp_path, ca
     assert out.read_bytes() == fresh.read_bytes()
 
 
-def accelerate_launch(*arguments):
-    from accelerate.commands.launch import main
-
-    sys.argv = ["accelerate launch", "--main_process_port", "0", *map(str, arguments)]
-    main()
+SHARED = {"shard_size": 8, "batch_size": 5}
 
 
 def test_two_processes_give_what_one_gives(images, tmp_path):
-    """``accelerate launch`` over two CPU processes (gloo), files and a sampler."""
-    (tmp_path / "run.py").write_text(SHARED_RUN)
-    for name in ("two", "one"):
-        (tmp_path / name).mkdir()
-    options = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
-    arguments = [tmp_path / "run.py", images, tmp_path / "two-cache", tmp_path / "two"]
-    process = forked(accelerate_launch, *options.split(), *arguments, said=tmp_path / "said")
-    process.join(120)
-    assert process.exitcode == 0, process.said.read_text()
+    """Over CPU processes (gloo), files and a sampler."""
+    processes = [forked(shared_run, images, tmp_path, rank, said=tmp_path / f"said-{rank}") for rank in (0, 1)]
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0, process.said.read_text()
+    shares = [int(np.load(tmp_path / f"images-{rank}.npy")) for rank in (0, 1)]
+    assert sum(shares) == 29 + 30
+    assert min(shares) > 20  # shards of eight images each
     for kind, source in (("files", images), ("sampler", sampler_of_the_shared_run())):
-        alone = extract(source, build_extractor("digits", device="cpu"), shard_size=8, batch_size=5)
-        alone.save(tmp_path / "one" / f"{kind}.npz")
+        alone = extract(source, build_extractor("digits", device="cpu"), **SHARED)
+        alone.save(tmp_path / f"{kind}.npz")
         for rank in (0, 1):  # both processes hold everything
-            together = np.load(tmp_path / "two" / f"{kind}-{rank}.npz")
+            together = np.load(tmp_path / f"{kind}-{rank}.npz")
             # batches are cut alike, so that nothing but another machine's arithmetic could differ
             np.testing.assert_allclose(together["x"], alone.x, atol=1e-10, rtol=0)
             np.testing.assert_array_equal(together["y"], alone.y)
-            together = (tmp_path / "two" / f"{kind}-{rank}.npz").read_bytes()
-            assert together == (tmp_path / "one" / f"{kind}.npz").read_bytes()
+            assert (tmp_path / f"{kind}-{rank}.npz").read_bytes() == (tmp_path / f"{kind}.npz").read_bytes()
 
 
 def sampler_of_the_shared_run():
