@@ -116,31 +116,31 @@ class Dynamics:
         aim = 1 + weight - weight * own
         return (1 + self.noise) / 2 * (pull * m - aim), ((1 + self.noise) * pull - 1) * g - self.noise
 
-    def step(self, m: Array, g: Array, ell: Real, width: Real, weight: Array, part: Real = 1.0) -> tuple[Array, Array]:
-        """A Runge-Kutta step over ``part`` of ``width``; the weight is a parabola through its three values (3, ...)."""
+    def step(self, m: Array, g: Array, ell: Real, h: Real, weight: Sequence[Array]) -> tuple[Array, Array]:
+        """A Runge-Kutta step of width ``h``, from the weights at its start, middle and end."""
         first, middle, last = weight
-
-        def at(fraction: Real) -> Array:
-            u = 2 * fraction - 1
-            return middle + u * (last - first) / 2 + u**2 * ((first + last) / 2 - middle)
-
-        h, half = width * part, at(part / 2)
         k1, j1 = self.drift(m, g, ell, first)
-        k2, j2 = self.drift(m + h / 2 * k1, g + h / 2 * j1, ell + h / 2, half)
-        k3, j3 = self.drift(m + h / 2 * k2, g + h / 2 * j2, ell + h / 2, half)
-        k4, j4 = self.drift(m + h * k3, g + h * j3, ell + h, at(part))
+        k2, j2 = self.drift(m + h / 2 * k1, g + h / 2 * j1, ell + h / 2, middle)
+        k3, j3 = self.drift(m + h / 2 * k2, g + h / 2 * j2, ell + h / 2, middle)
+        k4, j4 = self.drift(m + h * k3, g + h * j3, ell + h, last)
         return m + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4), g + h / 6 * (j1 + 2 * j2 + 2 * j3 + j4)
 
     def takeover(
         self, m: Array, g: Array, before: Array, after: Array, ell: Real, width: Real, weight: Array
     ) -> tuple[Array, Array, Array]:
         """The part of a step at which the margin crosses 0, and ``m`` and ``g`` there; ``before`` and ``after`` are the
-        margins at the step's ends."""
+        margins at the step's ends. Over a part of it the weight is a parabola through its three values (3, ...)."""
+        first, middle, last = weight
+
+        def at(fraction: Array) -> Array:
+            u = 2 * fraction - 1
+            return middle + u * (last - first) / 2 + u**2 * ((first + last) / 2 - middle)
+
         low, high, f_low, f_high = np.zeros_like(m), np.ones_like(m), before, after
         part, at_m, at_g = high, m, g
         for _ in range(8):  # regula falsi; nearly linear over a step this short: three would do
             part = low - f_low * (high - low) / (f_high - f_low)
-            at_m, at_g = self.step(m, g, ell, width, weight, part)
+            at_m, at_g = self.step(m, g, ell, width * part, (first, at(part / 2), at(part)))
             value = self.margin(at_m, at_g, np.exp(ell + part * width))
             above = value > 0
             high, f_high = np.where(above, part, high), np.where(above, value, f_high)
