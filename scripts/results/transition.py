@@ -191,7 +191,10 @@ def draw_approach(rows: list[dict[str, Any]], path: Path) -> None:
         axes[1, column].set_xlabel("dimension d")
     axes[0, 0].set_ylabel("overlap m (1: undistorted)")
     axes[1, 0].set_ylabel("variance ratio q / c")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=8, ncols=6, loc="outside lower center", frameon=False)
+    ncols = len(groups) + 1  # what their width holds
+    fig.legend(
+        *axes[0, 0].get_legend_handles_labels(), fontsize=8, ncols=ncols, loc="outside lower center", frameon=False
+    )
     save(fig, path)
 
 
