@@ -110,8 +110,12 @@ class Dynamics:
     def drift(self, m: Array, g: Array, ell: Real, weight: Array) -> tuple[Array, Array]:
         """M5 and M6; at finite dimension M13."""
         delta = np.exp(ell)
-        ratio = bulk_ratio(m**2 + g * delta, delta, self.alpha)
-        own: Real = expit(self.dimension * self.margin(m, g, delta)) if math.isfinite(self.dimension) else 0.0
+        own: Real = 0.0
+        if math.isfinite(self.dimension):
+            bulk, ratio = bulk_state(m, g * delta, delta, self.alpha)
+            own = expit(self.dimension * (own_log_density(m, g * delta, delta) - bulk))
+        else:
+            ratio = bulk_ratio(m**2 + g * delta, delta, self.alpha)
         pull = 1 + weight - weight * (own + (1 - own) * ratio)
         aim = 1 + weight - weight * own
         return (1 + self.noise) / 2 * (pull * m - aim), ((1 + self.noise) * pull - 1) * g - self.noise

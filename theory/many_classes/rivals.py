@@ -59,12 +59,12 @@ def bulk_ratio(r: Array, delta: Real, alpha: Real) -> Array:
     frozen = bulk_entropy_cost(free, r) > alpha
     if not frozen.any():
         return free
-    r, limit, ratio = (np.broadcast_to(v, np.shape(frozen)).astype(float) for v in (r, alpha, free))
-    y = ratio[frozen]
+    ratio = np.broadcast_to(free, np.shape(frozen)).copy()
+    r, limit, y = (np.broadcast_to(values, ratio.shape)[frozen] for values in (r, alpha, ratio))
     for _ in range(60):  # KL falls and is convex in y, so Newton's steps from the left never pass the root
-        step = (bulk_entropy_cost(y, r[frozen]) - limit[frozen]) / ((1 - y) * (1 / y + 2 * r[frozen]) / 2)
+        step = (bulk_entropy_cost(y, r) - limit) / ((1 - y) * (1 / y + 2 * r) / 2)
         y = y + step
-        if (step <= 1e-14 * y).all():
+        if (step <= 1e-8 * y).all():  # the next one is about its square
             break
     ratio[frozen] = y
     return ratio
