@@ -32,6 +32,7 @@ __all__ = ["Found", "window"]
 
 _RESOLUTION = 0.004  # of a window's upper edge, in log sigma: what three digits can tell
 _SIMPLER = 0.01  # merit that a window with more numbers must add
+_ROUNDING = 1e-6  # in a log-ratio: what quadrature may differ from equation (1) by, and more
 _CELLS = 40_000  # looked at before the proof is given up
 _EDGES = 24  # between a solver's levels
 _CALLS = 300  # of the search that proves nothing
@@ -122,14 +123,26 @@ def _lowest_edge(target: Target, sigma_lo: float, after: float | None, low: floa
     if target.solver is not None:  # few levels, and coarse steps need not answer in order: try them one by one
         levels = sorted(_round(s) for s in target.sigmas or () if low <= s <= high)
         return next((build(s) for s in levels if needed.met(build(s))), build(_round(high, up=False)))
+    cells = _Cells(needed, after or 1.0) if _closed(needed) else None
+
+    def met(sigma_hi: float) -> bool:
+        if cells is None:
+            return needed.met(build(sigma_hi))
+        return bool(cells.shortfall(np.array([[sigma_lo, sigma_hi]]))[0] <= TOLERANCE - _ROUNDING)
+
     edges = np.geomspace(low, high, max(2, math.ceil(math.log(high / low) / _RESOLUTION)))
     first, last = 0, len(edges) - 1
-    if not needed.met(build(_round(high, up=False))):
+    if not met(_round(high, up=False)):
         return build(_round(high, up=False))
     while last > first:
         middle = (first + last) // 2
-        first, last = (first, middle) if needed.met(build(_round(edges[middle]))) else (middle + 1, last)
+        first, last = (first, middle) if met(_round(edges[middle])) else (middle + 1, last)
     return build(_round(edges[last], up=last < len(edges) - 1))
+
+
+def _closed(target: Target) -> bool:
+    """Whether equation (1) says all that the target asks."""
+    return target.solver is None and target.noise == 0 and target.overshoot is None and target.separation is None
 
 
 def _round(sigma: float, *, up: bool = True, digits: int = 3) -> float:
@@ -146,8 +159,7 @@ def _both_edges(target: Target, after: float) -> tuple[Edges | None, bool]:
     """Edges of a window that meets the target, or comes close; and whether it is proven that none meets it."""
     if target.solver is not None:
         return _of_levels(target, after)
-    bounded = target.overshoot is not None or target.separation is not None
-    if target.noise == 0 and not bounded:
+    if _closed(target):
         edges, proven = _Cells(target, after).search()
         if edges is None:
             return None, proven
