@@ -23,10 +23,11 @@ text: str = distortion(pair, kdist.parse("3"), sigma_max=80.0).trace_ratio  # wr
 pair.kept  # wrong: no such attribute
 kdist.giude  # wrong: a slip of the pen
 """
-# types of other packages are most of the work (98 s of processor time, 3 s without) and none of what is asked;
+# types of other packages are most of the work (98 s of processor time, 2 s without) and none of what is asked;
 # only NumPy's and SciPy's are followed
 OTHERS = ("torch", "sqlalchemy", "alembic", "optuna", "IPython", "rich", "PIL", "matplotlib")
-CONFIG = f"[mypy]\n[mypy-{','.join(f'{package}.*' for package in OTHERS)}]\nfollow_imports = skip\n"
+SKIPPED = "follow_imports = skip\nfollow_imports_for_stubs = True\n"
+CONFIG = f"[mypy]\n[mypy-{','.join(f'{package}.*' for package in OTHERS)}]\n{SKIPPED}"
 
 
 def test_an_editable_install_shows_its_types(tmp_path):
