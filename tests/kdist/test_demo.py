@@ -15,7 +15,7 @@ from scripts.pages.command_line import kdist
 @pytest.fixture(scope="module")
 def outcomes():
     schedules = [Constant(1.0), Constant(3.0), LateNegative(3.0, 1.5), EarlyNegative(3.0, 1.5, sigma_end=0.1)]
-    return run_demo(schedules, per_class=12, steps=14, seed=1, resamples=20)
+    return run_demo(schedules, per_class=12, steps=12, seed=1, resamples=20)
 
 
 def test_guidance_shrinks_and_a_negative_end_gives_back(outcomes):
@@ -23,17 +23,17 @@ def test_guidance_shrinks_and_a_negative_end_gives_back(outcomes):
     plain, constant, late, _ = (outcome.pixels.pooled.trace_ratio for outcome in outcomes)
     assert constant < plain - 0.1
     assert late > constant + 0.04
-    calls = [outcome.schedule.nfe(digits.sigmas(14)) for outcome in outcomes[2:]]
-    assert [outcome.nfe for outcome in outcomes] == [14, 28, *calls]
+    calls = [outcome.schedule.nfe(digits.sigmas(12)) for outcome in outcomes[2:]]
+    assert [outcome.nfe for outcome in outcomes] == [12, 24, *calls]
 
 
 def test_a_negative_beginning_keeps_the_variance_and_the_class(outcomes):
-    """On the digits: at least as wide and at least as often right as without guidance, in 19 calls."""
+    """On the digits: at least as wide and at least as often right as without guidance, in 16 calls."""
     plain, early = outcomes[0].pixels.pooled, outcomes[3].pixels.pooled
-    assert early.trace_ratio > plain.trace_ratio - 0.02  # from the same noise; seeds 0 to 3: +0.01, +0.02, +0.00, +0.02
-    assert early.accuracy >= plain.accuracy  # measured: 0.992 against 0.933
+    assert early.trace_ratio > plain.trace_ratio - 0.02  # from the same noise; seeds 0 to 3: -0.00, +0.01, -0.00, +0.01
+    assert early.accuracy >= plain.accuracy  # measured: 0.983 against 0.933
     assert abs(early.overshoot) < 0.1
-    assert outcomes[3].nfe == 19
+    assert outcomes[3].nfe == 16
 
 
 def test_same_noise_for_all_and_repeatable():
@@ -62,11 +62,11 @@ def test_stochastic_solvers_repeat_too(solver):
 
 def test_summary_names_the_farthest_and_the_closest(outcomes):
     text = summary(outcomes)
-    assert re.match(r"constant 3: recognised 1\.000 \(real 1\.000\), 0\.\d\d from the real classes \(floor", text)
-    assert re.search(r"[34]\d % of the variance gone; means 0\.\d\d out", text)
+    assert re.match(r"constant 3: recognised 1\.000 \(real 1\.000\), 0\.\d+ from the real classes \(floor", text)
+    assert re.search(r"[23]\d % of the variance gone; means 0\.\d\d out", text)
     # of those recognised like real digits the early negative one is closest here, and constant 3 is farther (seeds 1
     # and 3; with so few samples another one is on seeds 0 and 2)
-    assert re.search(r"Smallest distance: 0, then 3 below sigma 1.5, 1 below 0.1 \(0\.\d+, 19 calls\)\. Farther", text)
+    assert re.search(r"Smallest distance: 0, then 3 below sigma 1.5, 1 below 0.1 \(0\.\d+, 16 calls\)\. Farther", text)
     assert re.search(r"constant 3 by 0\.\d+ \[0\.\d+, 0\.\d+\]", text)
     assert summary(outcomes[:1]).count("from the real classes") + summary(outcomes[:1]).count("by distance") == 1
 
