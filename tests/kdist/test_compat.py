@@ -6,22 +6,48 @@ import sys
 
 import pytest
 
+import kdist
 from kdist import compat
 
 
-def run(code, cwd=None):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=cwd)
+HEAVY = ["k_diffusion", "torchvision", "scipy", "sklearn", "matplotlib", "clip", "wandb", "kdist.theory", "kdist.evals"]
+# what each line prints is a test's
+FRESH = f"""
+import sys, warnings; warnings.simplefilter('error', UserWarning)
+import kdist; print('torch' in sys.modules)
+kdist.guide; print('torch' in sys.modules, bool(kdist.rules and kdist.schedules))
+print(*sorted(set(kdist.__all__) - set(dir(kdist))))
+from kdist import *; print(Interval.__name__, parse.__name__)
+print(*({set(HEAVY)} & set(sys.modules)))
+print(kdist.import_k_diffusion().sampling.sample_heun.__name__)
+import kdist.theory, kdist.evals; print(kdist.theory.__name__, kdist.evals.__name__)
+"""
 
 
-def test_k_diffusion_and_the_nested_folders_import_in_a_fresh_process(tmp_path):
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """What :data:`FRESH` prints in a process of its own, which takes seconds to import, in an empty folder."""
+    command = [sys.executable, "-c", FRESH]
+    folder = tmp_path_factory.mktemp("empty")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_names_are_there_at_first_use(fresh):
+    """And torch with them, not before."""
+    assert fresh[:4] == ["False", "True True", "", "Interval parse"]
+    with pytest.raises(AttributeError, match="has no attribute 'giude'"):
+        kdist.giude  # noqa: B018
+
+
+def test_importing_kdist_brings_torch_only(fresh):
+    assert fresh[4] == ""
+
+
+def test_k_diffusion_and_the_nested_folders_import_in_a_fresh_process(fresh):
     """Whatever the working directory: ``theory`` and ``evals`` are names that other distributions use."""
-    done = run(
-        "import warnings; warnings.simplefilter('error', UserWarning)\n"
-        "from kdist.compat import import_k_diffusion; print(import_k_diffusion().sampling.sample_heun.__name__)\n"
-        "import kdist.theory, kdist.evals; print(kdist.theory.__name__, kdist.evals.__name__)",
-        cwd=tmp_path,
-    )
-    assert done.stdout.splitlines() == ["sample_heun", "kdist.theory kdist.evals"], done.stderr
+    assert fresh[5:] == ["sample_heun", "kdist.theory kdist.evals"]
 
 
 @pytest.mark.parametrize(
@@ -36,22 +62,6 @@ def test_nothing_is_compiled_without_a_compiler(monkeypatch, found, given, expec
         monkeypatch.setenv("K_DIFFUSION_USE_COMPILE", given)
     compat.import_k_diffusion()
     assert os.environ.get("K_DIFFUSION_USE_COMPILE") == expected
-
-
-def test_importing_kdist_brings_torch_only():
-    heavy = [
-        "k_diffusion",
-        "torchvision",
-        "scipy",
-        "sklearn",
-        "matplotlib",
-        "clip",
-        "wandb",
-        "kdist.theory",
-        "kdist.evals",
-    ]
-    done = run(f"import sys, kdist; print([name for name in {heavy!r} if name in sys.modules])")
-    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_repair_is_idempotent():

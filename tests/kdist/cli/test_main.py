@@ -111,18 +111,6 @@ def test_completion_can_be_installed():
     assert "_KDIST_COMPLETE" in done.stdout
 
 
-def test_names_are_there_at_first_use():
-    code = (
-        "import sys, kdist; assert 'torch' not in sys.modules; kdist.guide; assert 'torch' in sys.modules;"
-        "assert 'numpy' not in sys.modules or 'torch' in sys.modules; assert kdist.rules and kdist.schedules;"
-        "assert set(kdist.__all__) <= set(dir(kdist)); from kdist import *; Interval, parse"
-    )
-    done = python(code)
-    assert done.returncode == 0, done.stderr
-    with pytest.raises(AttributeError, match="has no attribute 'giude'"):
-        kdist.giude  # noqa: B018
-
-
 # -- where it cannot go on -----------------------------------------------------------------------------------------
 
 
