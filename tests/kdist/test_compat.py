@@ -9,7 +9,6 @@ import pytest
 import kdist
 from kdist import compat
 
-
 HEAVY = ["k_diffusion", "torchvision", "scipy", "sklearn", "matplotlib", "clip", "wandb", "kdist.theory", "kdist.evals"]
 # what each line prints is a test's
 FRESH = f"""
