@@ -100,10 +100,12 @@ class Search:
                 f"{needed}"
             )
 
-    def race(self) -> Race:
-        """What was known when the study was last read; made anew, and its hyperparameters found anew, only where enough
-        is new."""
+    def race(self) -> Race | None:
+        """What was known when the study was last read, None for nothing; made anew, and its hyperparameters found anew,
+        only where enough is new."""
         last, trials = self._races, len(self._read)
+        if not self._known:
+            return None
         if last.get("trials") != trials:
             fresh = trials > REFIT * last.get("fitted", 0)
             thetas = None if fresh else last["race"].thetas
@@ -112,7 +114,8 @@ class Search:
                 self.space, self.bounds, known, paired=paired, cost=cost, thetas=thetas, fewest=self.fewest
             )
             last["trials"], last["fitted"] = trials, trials if fresh else last["fitted"]
-        return last["race"]
+        found: Race = last["race"]
+        return found
 
     def known(self, study: optuna.Study | None = None) -> list[Candidate]:
         """Every schedule measured, by all workers, in the order in which they were first tried."""
@@ -153,8 +156,8 @@ class Search:
         return self._spent
 
     def _best(self) -> Standing | None:
-        standings = self.race().standings if self._known else []
-        return standings[0] if standings else None
+        race = self.race()
+        return race.standings[0] if race and race.standings else None
 
     def _trial(self) -> None:
         trial = self.study.ask()
@@ -222,6 +225,8 @@ class Search:
         """The best schedule and a constant scale of its accuracy on fresh seeds."""
         self._races.clear()  # from the trials alone, not from when this process found the hyperparameters
         known, race = self.known(), self.race()
+        if race is None or not race.standings:
+            raise ValueError(f"calls_per_sample={self.most_calls:g}: nothing that was tried is so cheap; allow more")
         winner = race.standings[0]
         if winner.feasible < UNREACHABLE and not any(map(self._holds, known)):
             raise ValueError(self._reached())

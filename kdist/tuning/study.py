@@ -29,23 +29,24 @@ class ThompsonSampler(optuna.samplers.BaseSampler):
 
     Args:
         start: parameters to try first, each once.
-        race: what is known now.
+        race: what is known now; None: nothing, many workers began together. They take warm starts on other seeds.
         ending: whether only known schedules are worth a block any more.
         seed: the seed of the draws; each trial draws by its own number.
     """
 
     def __init__(
-        self, start: Sequence[Mapping[str, Any]], race: Callable[[], Race], ending: Callable[[], bool], seed: int
+        self, start: Sequence[Mapping[str, Any]], race: Callable[[], Race | None], ending: Callable[[], bool], seed: int
     ) -> None:
         self._start, self._race, self._ending, self._seed = list(start), race, ending, seed
         self._chosen: Mapping[str, Any] = {}
 
     def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        if trial.number < len(self._start):
-            self._chosen = self._start[trial.number]
+        race = None if trial.number < len(self._start) else self._race()
+        if race is None:
+            self._chosen = self._start[trial.number % len(self._start)]
         else:
             rng = np.random.default_rng([self._seed, trial.number])
-            self._chosen = self._race().next_params(rng, again=trial.number % 2 == 1 or self._ending())
+            self._chosen = race.next_params(rng, again=trial.number % 2 == 1 or self._ending())
 
     def infer_relative_search_space(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         return {}

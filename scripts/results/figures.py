@@ -164,7 +164,7 @@ FIGURES: dict[str, Figure] = {
             "probe_per_class": (4, 5),
             "probes": 4,
             "draws": 1,
-            "steps": 2,
+            "steps": 3,
             "each": 1,
             "train_per_class": 66,
         },

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kdist.schedules import registry
 from scripts.pages.blocks import commands, fences, unknown_calls, unknown_command, unknown_names
 from scripts.pages.tutorial import Block, run
 
@@ -18,7 +19,8 @@ LANGUAGES = {"python", "console", "bash", "sh", "text", ""}  # the last two are 
 
 
 @pytest.mark.parametrize("page", sorted(page for page in PAGES if "```python" in PAGES[page] and page not in OWN_TESTS))
-def test_python_runs_or_says_what_it_needs(page, tmp_path):
+def test_python_runs_or_says_what_it_needs(page, tmp_path, monkeypatch):
+    monkeypatch.setattr("kdist.schedules.base._REGISTRY", registry())  # a page's own schedule is its reader's
     blocks = [block for block in fences(PAGES[page]) if block.language == "python"]
     assert len(blocks) == PAGES[page].count("```python")
     assert sum(bool(block.needs) for block in blocks) == PAGES[page].count("<!-- not run")  # no marker is misread

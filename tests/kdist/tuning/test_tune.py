@@ -60,6 +60,15 @@ def test_a_study_of_another_model_is_refused(toy, real, judge, tmp_path):
             kdist.tune(toy, **{"real": real, "judge": judge, "calls": 2200, "out": tmp_path} | changed)
 
 
+def test_more_workers_than_warm_starts(toy, real, judge, tmp_path):
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(storage=storage, study_name="kdist-tune")
+    for _ in range(20):  # other workers', none of which has measured anything yet
+        study.ask()
+    tuned = kdist.tune(toy, real=real, judge=judge, calls=2200, storage=storage)
+    assert tuned.certified.samples > 0
+
+
 def test_resume_needs_something_to_resume(toy, real, judge, tmp_path):
     with pytest.raises(ValueError, match="nothing to resume"):
         kdist.tune(toy, real=real, judge=judge, calls=2200, out=tmp_path, resume=True)
@@ -247,6 +256,12 @@ def test_a_grid_ends_the_search(toy, real, judge):
     sampler = optuna.samplers.GridSampler(grid, seed=0)
     tuned = kdist.tune(toy, real=real, judge=judge, calls=20_000, sampler=sampler)
     assert {str(candidate.schedule) for candidate in tuned.front} == {f"constant:scale={s}" for s in grid["scale"]}
+
+
+def test_a_grid_of_what_is_too_costly(toy, real, judge):
+    grid = optuna.samplers.GridSampler({"family": ["constant"], "scale": [2.0, 3.0]}, seed=0)
+    with pytest.raises(ValueError, match="calls_per_sample=6: nothing that was tried is so cheap"):
+        kdist.tune(toy, real=real, judge=judge, calls=2200, calls_per_sample=6, sampler=grid)
 
 
 def test_what_costs_too_many_calls_is_not_measured(toy, real, judge, monkeypatch):
