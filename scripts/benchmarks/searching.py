@@ -5,8 +5,8 @@
 
 Processor seconds of the whole call, and of the network's forward passes in it (digits, guided calls of two rows). What
 is left is split for ``tune``: sampling outside the network, judging and measuring, and the search itself; loading
-Optuna, once for each process, is told apart. A phase diagram has no network: its share is everything outside the steps
-of its integration. One thread.
+Optuna and kdist.evals, once for each process, is told apart. A phase diagram has no network: its share is everything
+outside the steps of its integration. One thread.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def response(per_class: int, steps: int) -> None:
 def tune(steps: int, calls: int) -> None:
     model, whole, judge = Clocked(digits.load_model()), Clocked(kdist.tune), Clocked(digits.load_classifier())
     load = Clocked(importlib.import_module)
-    load("kdist.tuning.tuned")
-    print(f"loading Optuna: {load.seconds:.2f} s, once")
+    load("kdist.tuning.tuned"), load("kdist.evals.features")
+    print(f"loading Optuna and kdist.evals: {load.seconds:.2f} s, once")
     generate = Clocked(kdist.generator(model, digits.sigmas(steps), (1, 8, 8), uncond={"class_cond": digits.UNCOND}))
     whole(generate, real=digits.load_data(), judge=judge, accuracy=0.95, calls=calls, seed=0)
     parts = {"the network": model.seconds, "sampling outside it": generate.seconds - model.seconds,
