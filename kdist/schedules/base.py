@@ -110,11 +110,9 @@ class Schedule:
         """Raise ValueError where a level or its scale makes no sense."""
         if sigma.numel() and sigma.min().item() >= 0 and math.isfinite((sigma.sum() + scale.sum()).item()):
             return  # what is usual, in a third of the time of looking at each
-        wrong = (sigma < 0) | ~sigma.isfinite()
-        if wrong.any():
+        if (wrong := (sigma < 0) | ~sigma.isfinite()).any():
             raise ValueError(f"sigma must be finite and not negative; got {sigma[wrong].flatten()[0].item()}")
-        wrong = ~scale.isfinite()
-        if wrong.any():
+        if (wrong := ~scale.isfinite()).any():
             raise ValueError(
                 f"{self.kind}: the scale at sigma={sigma[wrong].flatten()[0].item():g} is not finite in {scale.dtype}: "
                 "bound it, e.g. with clip(maximum=...)"
