@@ -114,8 +114,7 @@ class Search:
                 self.space, self.bounds, known, paired=paired, cost=cost, thetas=thetas, fewest=self.fewest
             )
             last["trials"], last["fitted"] = trials, trials if fresh else last["fitted"]
-        found: Race = last["race"]
-        return found
+        return last["race"]
 
     def known(self, study: optuna.Study | None = None) -> list[Candidate]:
         """Every schedule measured, by all workers, in the order in which they were first tried."""

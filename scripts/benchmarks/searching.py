@@ -66,7 +66,8 @@ def response(per_class: int, steps: int) -> None:
 def tune(steps: int, calls: int) -> None:
     model, whole, judge = Clocked(digits.load_model()), Clocked(kdist.tune), Clocked(digits.load_classifier())
     load = Clocked(importlib.import_module)
-    load("kdist.tuning.tuned"), load("kdist.evals.features")
+    for module in ("kdist.tuning.tuned", "kdist.evals.features"):
+        load(module)
     print(f"loading Optuna and kdist.evals: {load.seconds:.2f} s, once")
     generate = Clocked(kdist.generator(model, digits.sigmas(steps), (1, 8, 8), uncond={"class_cond": digits.UNCOND}))
     whole(generate, real=digits.load_data(), judge=judge, accuracy=0.95, calls=calls, seed=0)

@@ -123,7 +123,8 @@ def _lowest_edge(target: Target, sigma_lo: float, after: float | None, low: floa
     if target.solver is not None:  # few levels, and coarse steps need not answer in order: try them one by one
         levels = sorted(_round(s) for s in target.sigmas or () if low <= s <= high)
         return next((build(s) for s in levels if needed.met(build(s))), build(_round(high, up=False)))
-    cells = _Cells(needed, after or 1.0) if _closed(needed) else None
+    below = 1.0 if after is None else after  # without a lower edge nothing comes after it
+    cells = _Cells(needed, below) if _closed(needed) else None
 
     def met(sigma_hi: float) -> bool:
         if cells is None:

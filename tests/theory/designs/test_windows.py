@@ -88,6 +88,17 @@ def test_a_run_of_finite_range_has_its_own_closed_form():
     assert missed[0] == pytest.approx(float(target.shortfalls(effect).max()), abs=1e-7)
 
 
+@pytest.mark.parametrize(("sigma_lo", "after"), [(0.0, None), (0.3, 1.0), (0.3, 4.0)])
+@pytest.mark.parametrize("bounds", [{}, {"overshoot": 0.1}, {"sigmas": (8.0, 2.0, 0.3)}], ids=str)
+def test_the_lowest_edge_is_the_one_that_quadrature_finds(sigma_lo, after, bounds, monkeypatch):
+    """Where the closed form does not say all (a bound on overshoot), it is not asked."""
+    target = Target((HARD,), 4.0, 0.9, 0.0, **bounds)
+    found = windows._lowest_edge(target, sigma_lo, after, 0.35, 30.0)
+    monkeypatch.setattr(windows, "_closed", lambda target: False)
+    assert windows._lowest_edge(target, sigma_lo, after, 0.35, 30.0) == found
+    assert 0.35 < (found.sigma_hi if sigma_lo else found.sigma_switch) < 29  # neither end of the range
+
+
 def test_with_noise_none_found_is_not_none_exists():
     with pytest.raises(InfeasibleDesign, match="was found that meets") as caught:
         design(HARD, 4.0, keep_variance=1.2, max_variance=1.2001, noise=1.0)
