@@ -10,6 +10,7 @@ import torch
 import kdist
 from kdist import Constant
 from kdist.tuning.options import Options, with_defaults
+from kdist.tuning.search import SETTLE
 
 CALLS = 20_000  # some 35 blocks of 2 classes x 20 samples x 8 to 10 calls, and the certificate
 
@@ -35,6 +36,19 @@ def test_a_finished_study_is_read_not_repeated(toy, real, judge, tmp_path):
     assert again.schedule == first.schedule
     assert again.certified.verdict == first.certified.verdict
     assert toy.runs == runs + 2  # the two runs that look at the model
+
+
+def test_the_last_part_of_a_search_tries_nothing_new(toy, real, judge, tmp_path):
+    tuned = kdist.tune(toy, real=real, judge=judge, calls=4000, seed=1, out=tmp_path)
+    study = optuna.load_study(study_name="kdist-tune", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    limit, spent = SETTLE * 4000 * (1 - with_defaults({})["certify"]), tuned.problem.calls
+    seen, late = set(), 0
+    for trial in study.trials:
+        assert spent <= limit or trial.user_attrs["key"] in seen
+        late += spent > limit
+        seen.add(trial.user_attrs["key"])
+        spent += trial.user_attrs["calls"]
+    assert late > 5  # a quarter of the search's blocks
 
 
 def test_a_study_of_another_model_is_refused(toy, real, judge, tmp_path):

@@ -49,11 +49,13 @@ def test_reference_values(alpha, weight, overlap, ratio, switch):
     assert path.switch_sigma**2 == pytest.approx(switch, rel=3e-3)
 
 
-def test_converged_in_the_step(monkeypatch):
+# the second runs through the takeover at a slope, so that part of a step has weights of its own
+@pytest.mark.parametrize("schedule", [WINDOW, kdist.Ramp(1.0, 5.0, 0.5, 5.0)], ids=["window", "ramp"])
+def test_converged_in_the_step(schedule, monkeypatch):
     from kdist.theory.many_classes import path as mixture_path
 
     def run():
-        return mean_field(0.3, WINDOW, within_var=C, sigma_max=TOP, noise=0.5)
+        return mean_field(0.3, schedule, within_var=C, sigma_max=TOP, noise=0.5)
 
     coarse = run()
     monkeypatch.setattr(mixture_path, "_STEP", mixture_path._STEP / 4)
