@@ -13,9 +13,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ import torch
 from ..features.feature_set import Features
 from .averages import bootstrap_classes, control_false_discoveries, pooled_estimates
 from .estimate import Estimate
-from .frechet import frechet_distance
+from .frechet import Each, frechet_in_parts
 from .inputs import Array, Checked, Judged, check_inputs, check_options
 from .memorisation import nearest_distances
 from .resampling import Finding, Resampling
@@ -124,12 +124,7 @@ def measure(
 def _report(data: Checked, basis: Array | None, settings: dict[str, Any]) -> DistortionReport:
     """The classes, then their averages and what is measured of all samples together."""
     confidence, resamples, seed, subspace = (settings[key] for key in ("confidence", "resamples", "seed", "subspace"))
-    means = _class_means(data.real, data.real_rows), _class_means(data.fake, data.fake_rows)
-    separability_real, noise = scatter_ratio(data.real, data.real_rows, means[0], confidence=confidence)
-    separability, _ = scatter_ratio(data.fake, data.fake_rows, means[1], confidence=confidence)
-    bases = _bases(basis, subspace, data.real, data.real_rows, means[0], seed)
     *generators, last = np.random.default_rng(seed).spawn(len(data.classes) + 1)
-    samples = _Samples(data, means[0], noise, bases)
     pools: dict[tuple[int, int], np.ndarray] = {}
     options = Options(subspace, settings["splits"], settings["shape_resamples"], settings["neighbours"])
 
@@ -138,13 +133,20 @@ def _report(data: Checked, basis: Array | None, settings: dict[str, Any]) -> Dis
         return stack_findings(samples.stack(stack), Resampling(confidence, resamples, own, seed, pools), options)
 
     stacks = _stacks(data)
-    with _one_blas_thread(), ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        results = list(threads.map(measured, stacks))
+    with _workers() as (each, aside):
+        together = aside(_together, data, last, settings, each)
+        sets = [data.real, data.fake], [data.real_rows, data.fake_rows]
+        means = list(each(_class_means, *sets))
+        scatter = each(functools.partial(scatter_ratio, confidence=confidence), *sets, means)
+        bases = _bases(basis, data, means[0], settings, each)
+        (separability_real, noise), (separability, _) = scatter
+        samples = _Samples(data, means[0], noise, bases)
+        results = list(each(measured, stacks))
+        extras = together.result()
     by_class = dict(zip(itertools.chain(*stacks), itertools.chain(*(entry for entry, _ in results)), strict=True))
     records = control_false_discoveries([by_class[k] for k in range(len(by_class))])
     averages = pooled_estimates([findings for _, findings in results], confidence)
     del results  # its resamples take more memory than all else
-    extras = _together(data, last, settings)
     pooled = PooledDistortion(
         n_classes=len(records),
         **averages,
@@ -157,8 +159,22 @@ def _report(data: Checked, basis: Array | None, settings: dict[str, Any]) -> Dis
     return DistortionReport(records, pooled, _report_warnings(records, settings), settings)
 
 
+@contextmanager
+def _workers() -> Iterator[tuple[Each, Callable[..., Future[Any]]]]:
+    """``map`` over threads that share the processors, and a way to submit what hands them its work at the same time.
+
+    All arithmetic goes to them, on one thread each: threads within products would only get into each other's way.
+    """
+    with _one_blas_thread():
+        threads, aside = ThreadPoolExecutor(torch.get_num_threads()), ThreadPoolExecutor(1)
+        try:
+            yield threads.map, aside.submit
+        finally:
+            for pool in (threads, aside):
+                pool.shutdown(cancel_futures=True)  # after an error nobody waits for the rest
+
+
 def _one_blas_thread() -> AbstractContextManager[Any]:
-    """The classes share the processors; threads within their small products would only get into each other's way."""
     try:
         return _blas().limit(limits=1, user_api="blas")
     except ImportError:
@@ -239,9 +255,11 @@ class _Samples:
         )
 
 
-def _together(data: Checked, generator: np.random.Generator, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What is measured of all samples together: neighbours, classifier, Fréchet distance."""
+def _together(data: Checked, generator: np.random.Generator, settings: Mapping[str, Any], each: Each) -> dict[str, Any]:
+    """What is measured of all samples together: Fréchet distance, neighbours, classifier."""
     found: dict[str, Any] = {}
+    if settings["fid"]:
+        found["fid_mean"], found["fid_covariance"] = frechet_in_parts(data.fake, data.real, each)
     confidence = settings["confidence"]
     if settings["neighbour_queries"] and len(data.classes) > 1:
         found["neighbour_accuracy"], found["neighbour_accuracy_real"] = neighbour_accuracies(
@@ -252,6 +270,7 @@ def _together(data: Checked, generator: np.random.Generator, settings: Mapping[s
             most=settings["neighbour_queries"],
             confidence=confidence,
             generator=generator,
+            each=each,
         )
     judgements: tuple[tuple[Judged | None, str], ...] = ((data.judged_fake, ""), (data.judged_real, "_real"))
     for judged, suffix in judgements:
@@ -261,8 +280,6 @@ def _together(data: Checked, generator: np.random.Generator, settings: Mapping[s
     for name in ("accuracy", "neighbour_accuracy"):
         if name in found and name + "_real" in found:
             found[name] = Estimate(found[name], found[name].interval, floor=found[name + "_real"])
-    if settings["fid"]:
-        found["fid_mean"], found["fid_covariance"] = frechet_distance(data.fake, data.real)
     return found
 
 
@@ -295,17 +312,19 @@ def _check_spread(classes: Sequence[tuple[Any, str, Any, Any]], noise: np.ndarra
 
 
 def _bases(
-    basis: Array | None, subspace: int, real: np.ndarray, rows: list[np.ndarray], means: np.ndarray, seed: int
+    basis: Array | None, data: Checked, means: np.ndarray, settings: Mapping[str, Any], each: Each
 ) -> list[np.ndarray]:
-    width = real.shape[1]
+    width, subspace = data.real.shape[1], settings["subspace"]
     if basis is not None:
         directions = np.asarray(basis, dtype=np.float64)
         if directions.ndim != 2 or len(directions) != width or not 1 <= directions.shape[1] <= width:
             raise ValueError(f"basis must hold directions as columns, shape ({width}, k); got {directions.shape}")
         if np.linalg.matrix_rank(directions) < directions.shape[1]:
             raise ValueError("basis must have linearly independent, finite columns")
-        return [directions] * len(rows)
-    return held_out_bases(real, rows, means, min(subspace, width), seed=seed) if subspace and len(rows) > 1 else []
+        return [directions] * len(means)
+    if not subspace or len(means) < 2:
+        return []
+    return held_out_bases(data.real, data.real_rows, means, min(subspace, width), seed=settings["seed"], each=each)
 
 
 def _report_warnings(records: Sequence[ClassDistortion], settings: Mapping[str, Any]) -> list[str]:

@@ -6,18 +6,19 @@ same. Estimated class means scatter by their own noise too, ``(1 - 1/K) mean_k t
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from scipy import special, stats
 
 from .estimate import NAN, Estimate, exp
+from .frechet import Each
 
 __all__ = ["between_scatter", "class_probabilities", "neighbour_accuracies", "proportion", "scatter_ratio"]
 
-_DISTANCES_AT_ONCE = 1 << 24  # 64 MB in float32
+_QUERIES_AT_ONCE, _ROWS_AT_ONCE = 2048, 4096  # distances of as many: 32 MB
 
 
 def scatter_ratio(
@@ -110,6 +111,7 @@ def neighbour_accuracies(
     most: int,
     confidence: float,
     generator: np.random.Generator,
+    each: Each = map,
 ) -> list[Estimate]:
     """Share of each set's samples whose k nearest real ones are mostly of their own class (ties: the nearer class).
 
@@ -124,46 +126,60 @@ def neighbour_accuracies(
         most: samples of a set in all, bounding the cost.
         confidence: the confidence of Wilson's interval.
         generator: chooses the samples.
+        each: ``map``, or that of an executor which works side by side.
     """
-    each, places = max(1, most // len(real_rows)), torch.arange(len(real_rows))
-    classes = torch.empty(len(real), dtype=torch.int64)
+    from_each, places = max(1, most // len(real_rows)), np.arange(len(real_rows))
+    classes = np.empty(len(real), dtype=np.int64)
     for k, rows in enumerate(real_rows):
-        classes[torch.from_numpy(rows)] = k
+        classes[rows] = k
     samples, themselves, own = [], [], []
     for features, by_class in sets:
-        chosen = [generator.permutation(rows)[:each] for rows in by_class]
+        chosen = [generator.permutation(rows)[:from_each] for rows in by_class]
         index = np.concatenate(chosen)
         samples.append(features[index])
         themselves.append(index if features is real else np.full(len(index), -1))
-        own.append(places.repeat_interleave(torch.tensor([len(rows) for rows in chosen])))
+        own.append(np.repeat(places, [len(rows) for rows in chosen]))
     k = min(neighbours, len(real) - any(features is real for features, _ in sets))
-    found = classes[_nearest(np.concatenate(samples), real, k, np.concatenate(themselves))]
-    # votes; the earlier neighbour weighs slightly more, which only decides ties
-    weights = 1 - torch.arange(k, dtype=torch.float64) / (2 * k**2)
+    found = classes[_nearest(np.concatenate(samples), real, k, np.concatenate(themselves), each)]
     shares = []
-    for labels, nearest in zip(own, found.split([len(labels) for labels in own]), strict=True):
-        votes = torch.zeros(len(labels), len(real_rows), dtype=torch.float64)
-        votes.scatter_add_(1, nearest, weights.expand(len(nearest), k))
-        shares.append(proportion(int((votes.argmax(dim=1) == labels).sum()), len(labels), confidence=confidence))
+    for labels, nearest in zip(own, np.split(found, np.cumsum([len(labels) for labels in own[:-1]])), strict=True):
+        # votes; the earlier neighbour weighs slightly more, which only decides ties
+        votes = np.zeros((len(labels), len(real_rows)))
+        for j, column in enumerate(nearest.T):
+            votes[np.arange(len(labels)), column] += 1 - j / (2 * k**2)
+        shares.append(proportion(int((votes.argmax(axis=1) == labels).sum()), len(labels), confidence=confidence))
     return shares
 
 
-def _nearest(queries: np.ndarray, real: np.ndarray, k: int, themselves: np.ndarray) -> torch.Tensor:
+def _nearest(queries: np.ndarray, real: np.ndarray, k: int, themselves: np.ndarray, each: Each) -> np.ndarray:
     """(n, k) rows of ``real`` nearest to each query, the nearest first; never the row that a query itself is (or -1).
 
     In float32 about a common centre: ranks of neighbours need no more.
     """
     centre = real.mean(axis=0, dtype=np.float64).astype(real.dtype)
-    points = torch.from_numpy(queries - centre).float()
-    lengths, found = torch.full((len(points), 0), torch.inf), torch.zeros(len(points), 0, dtype=torch.int64)
-    step = max(k, _DISTANCES_AT_ONCE // len(points))
-    for start in range(0, len(real), step):
-        block = torch.from_numpy(real[start : start + step] - centre).float()
-        distances = torch.addmm(block.square().sum(dim=1), points, block.T, alpha=-2)  # but for the query's length
-        here = np.flatnonzero((themselves >= start) & (themselves < start + len(block)))
-        distances[torch.from_numpy(here), torch.from_numpy(themselves[here] - start)] = torch.inf
-        near, places = distances.topk(min(k, len(block)), dim=1, largest=False)
-        lengths, found = torch.cat([lengths, near], dim=1), torch.cat([found, start + places], dim=1)
-        lengths, order = lengths.topk(min(k, lengths.shape[1]), dim=1, largest=False)
-        found = found.gather(1, order)
-    return found
+    points = (queries - centre).astype(np.float32, copy=False)
+
+    def among(some: slice, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of a block nearest to some queries, and squares of how far they are, but for the query's length."""
+        block = (real[start : start + _ROWS_AT_ONCE] - centre).astype(np.float32, copy=False)
+        distances = points[some] @ block.T
+        distances *= -2
+        distances += np.einsum("nd,nd->n", block, block)
+        own = themselves[some] - start
+        here, every = np.flatnonzero((own >= 0) & (own < len(block))), np.arange(len(own))
+        distances[here, own[here]] = np.inf
+        places = np.empty((len(own), min(k, len(block))), dtype=np.int64)
+        lengths = np.empty(places.shape, dtype=np.float32)
+        for j in range(places.shape[1]):  # faster than a partition for a few
+            places[:, j] = distances.argmin(axis=1)
+            lengths[:, j] = distances[every, places[:, j]]
+            distances[every, places[:, j]] = np.inf
+        return lengths, start + places
+
+    found = []
+    for first in range(0, len(points), _QUERIES_AT_ONCE):
+        some = slice(first, first + _QUERIES_AT_ONCE)
+        parts = each(functools.partial(among, some), range(0, len(real), _ROWS_AT_ONCE))
+        lengths, rows = (np.hstack(part) for part in zip(*parts, strict=True))
+        found.append(np.take_along_axis(rows, lengths.argsort(axis=1, kind="stable")[:, :k], axis=1))
+    return np.concatenate(found)

@@ -18,6 +18,7 @@ import numpy as np
 from scipy import special
 
 from .estimate import NAN, Estimates
+from .frechet import Each
 from .resampling import Finding, Splits
 from .spread import ROUNDING, ratio_findings
 
@@ -28,12 +29,13 @@ _POWER_ITERATIONS = 4  # enough for directions that are wide; they need not be t
 
 
 def held_out_bases(
-    features: np.ndarray, rows: Sequence[np.ndarray], means: np.ndarray, count: int, *, seed: int = 0
+    features: np.ndarray, rows: Sequence[np.ndarray], means: np.ndarray, count: int, *, seed: int = 0, each: Each = map
 ) -> list[np.ndarray]:
     """For each class an orthonormal (d, count) basis of leading within-class directions of other classes.
 
     Classes at even positions share the basis of those at odd positions and the other way round: two bases, none made
-    from a sample that it will score. Found by block power iteration over the classes' residuals.
+    from a sample that it will score. Found by block power iteration over the classes' residuals, each by ``each``:
+    ``map``, or that of an executor which works side by side.
 
     Raises:
         ValueError: fewer than two classes (nothing is held out) or ``count`` outside 1..d.
@@ -43,10 +45,9 @@ def held_out_bases(
         raise ValueError("a held-out basis needs at least two classes; pass basis= made from other samples")
     if not 1 <= count <= width:
         raise ValueError(f"the subspace must have 1 to {width} dimensions; got {count}")
-    bases = []
-    for fold in (1, 0):
+
+    def leading(classes: range) -> np.ndarray:
         basis = np.linalg.qr(np.random.default_rng(seed).normal(size=(width, min(count + 4, width))))[0]
-        classes = range(fold, len(rows), 2)
         chunks = [classes[start : start + _CLASSES_AT_ONCE] for start in range(0, len(classes), _CLASSES_AT_ONCE)]
         for _ in range(_POWER_ITERATIONS):
             product = np.zeros_like(basis)
@@ -56,7 +57,9 @@ def held_out_bases(
                 scores = (samples @ basis.astype(samples.dtype)) - centres  # each class's add up to 0
                 product += samples.T @ scores.astype(samples.dtype)
             basis = np.linalg.svd(product, full_matrices=False)[0]  # columns by falling variance
-        bases.append(basis[:, :count])
+        return basis[:, :count]
+
+    bases = list(each(leading, [range(1, len(rows), 2), range(0, len(rows), 2)]))
     return [bases[k % 2] for k in range(len(rows))]
 
 
@@ -118,13 +121,16 @@ def _log_det_ratios(products: np.ndarray, k: int, members: np.ndarray, least: np
     row: (K, N, k (k + 1) / 2). Determinants below the rounding of the real samples' count as that.
     """
     n, n_a = products.shape[1], int(members[0].sum())
-    result = np.zeros((len(products), len(members)))
-    for own, ratios, smallest in zip(products, result, least, strict=True):
+    log_dets = np.empty((2, len(products), len(members)))
+    for j, own in enumerate(products):
         in_a = own.T @ members.T
-        for sign, sums, size in ((-1, own.sum(axis=0)[:, None] - in_a, n - n_a), (1, in_a, n_a)):
-            log_dets = np.fmax(_log_dets(sums, k) - k * math.log(size), smallest)
-            ratios += sign * (log_dets - log_det_bias(size, k))
-    return result
+        both = np.stack([in_a, own.sum(axis=0)[:, None] - in_a], axis=1)
+        log_dets[:, j] = _log_dets(both.reshape(len(in_a), -1), k).reshape(2, -1)
+    for own, size in zip(log_dets, (n_a, n - n_a), strict=True):
+        own -= k * math.log(size)
+        np.fmax(own, least[:, None], out=own)
+        own -= log_det_bias(size, k)
+    return log_dets[0] - log_dets[1]
 
 
 def _log_dets(triangles: np.ndarray, k: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kdist.evals import Estimate, energy_distance, measure
+from kdist.evals.statistics import separability
 from kdist.evals.statistics.averages import mean_finding
 from kdist.evals.statistics.discrepancy import energy_finding, kid_finding, variance_of_mean
 from kdist.evals.statistics.diversity import _statistics, matched_findings
@@ -333,6 +334,19 @@ def test_the_nearer_neighbour_decides_a_tie() -> None:
         neighbours=2, most=4, confidence=0.95, generator=np.random.default_rng(0),
     )  # fmt: skip
     assert found == 1.0  # 0.5 if the class of the lower number won
+
+
+def test_neighbours_found_in_parts_are_the_nearest_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of fewer rows than neighbours, queries in two lots, some of them rows themselves."""
+    monkeypatch.setattr(separability, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(separability, "_QUERIES_AT_ONCE", 10)
+    rng = np.random.default_rng(0)
+    real, themselves = rng.normal(size=(30, 3)) + 5, np.array([*range(2, 30, 2), -1, -1])
+    queries = np.concatenate([real[themselves[:-2]], rng.normal(size=(2, 3)) + 5])
+    squares = np.square(queries[:, None] - real).sum(axis=2)
+    squares[np.arange(14), themselves[:-2]] = np.inf
+    found = separability._nearest(queries, real, 6, themselves, map)
+    assert np.array_equal(found, squares.argsort(axis=1)[:, :6])
 
 
 def test_report_holds_the_new_numbers() -> None:

@@ -6,6 +6,7 @@ from scipy import linalg
 
 from kdist.compat import repair_torchvision
 from kdist.evals import frechet_distance, frechet_from_moments
+from kdist.evals.statistics import frechet
 
 
 def reference(first: np.ndarray, second: np.ndarray) -> float:
@@ -38,6 +39,15 @@ def test_identical_sets_are_at_distance_zero(n: int) -> None:
     parts = frechet_distance(x, x)
     assert parts.mean == 0
     assert abs(parts.covariance) < 1e-10 * np.trace(np.cov(x.T))  # rounding of 32 singular values
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_products_in_parts_are_those_of_the_whole(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    first, second = ((rng.normal(size=(n, 6)) + 3).astype(dtype) for n in (50, 40))
+    monkeypatch.setattr(frechet, "_ROWS_AT_ONCE", 7)  # 8 parts of the one set, 6 of the other
+    tolerance = 1e-12 if dtype is np.float64 else 1e-5  # rounding of the products
+    assert frechet_distance(first, second).total == pytest.approx(reference(first, second), rel=tolerance)
 
 
 def test_both_branches_agree() -> None:

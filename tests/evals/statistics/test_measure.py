@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from kdist.evals import DistortionReport, Estimate, measure
+from kdist.evals.statistics.measure import _workers
 
 K, N, D = 5, 60, 16
 POINT = {"resamples": 0, "splits": 0, "neighbour_queries": 0}  # values and intervals only
@@ -188,12 +190,36 @@ def test_same_seed_same_report_and_torch_like_numpy() -> None:
         torch.from_numpy(real), torch.from_numpy(fake), torch.from_numpy(LABELS), LABELS.tolist(), resamples=49, seed=3
     )
     other = measure(real, fake, LABELS, LABELS, resamples=49, seed=4)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        side_by_side = measure(real, fake, LABELS, LABELS, resamples=49, seed=3)
+    finally:
+        torch.set_num_threads(threads)
 
     def digits(report: DistortionReport) -> Any:
         # ten: the last ones of a product depend on where BLAS finds its arrays in memory, once in some 150 runs
         return json.loads(json.dumps(report.to_dict()), parse_float=lambda text: f"{float(text):.10g}")
 
-    assert digits(one) == digits(two) != digits(other)
+    assert digits(one) == digits(two) == digits(side_by_side) != digits(other)
+
+
+def test_after_an_error_nobody_waits_for_queued_work() -> None:
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        time.sleep(0.01)
+        done.append(number)
+
+    def interrupted() -> None:
+        with _workers() as (each, aside):
+            aside(lambda: list(each(work, range(1000))))
+            each(work, range(1000))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(done) < 100  # those that had begun; all would take ten seconds a thread
 
 
 def test_report_is_json_and_versioned() -> None:
