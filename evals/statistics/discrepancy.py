@@ -85,7 +85,8 @@ def _noise(means: SplitMeans, splits: Splits) -> np.ndarray:
 
 def energy_finding(distances: np.ndarray, splits: Splits) -> Finding:
     """Energy distance in units of the real samples' mean distance, from (K, N, N) squared distances."""
-    kernel = -np.sqrt(distances)
+    kernel = np.sqrt(distances)
+    np.negative(kernel, out=kernel)
     within = -kernel[:, splits.n_fake :, splits.n_fake :].sum(axis=2) / (splits.n_real - 1)  # mean, to the others
     unit = within.mean(axis=1)
     unit = np.where(unit > 0, unit, NAN)
@@ -102,8 +103,11 @@ def kid_finding(grams: np.ndarray, to_origin: np.ndarray, origin_squared: float,
         width: d, the length of the features.
         splits: every split of the samples, :class:`Splits`.
     """
-    kernel = (grams + to_origin[:, :, None] + to_origin[:, None, :] + origin_squared) / width + 1
-    kernel = kernel * kernel * kernel
+    kernel = grams + to_origin[:, :, None]  # then in place: it may be large
+    kernel += to_origin[:, None, :] + origin_squared
+    kernel /= width
+    kernel += 1
+    kernel *= np.square(kernel)
     return discrepancy(kernel, draw(kernel, splits), splits)
 
 

@@ -7,9 +7,9 @@ permuted one go through one function. Leaving out products of a sample with itse
 
     |mean_a|^2 = sum_{i != j in a} G_ij / n_a (n_a - 1)          tr S_a = mean_a G_ii - |mean_a|^2.
 
-The sum over pairs within a group is made sample by sample, for the splits that have it in the smaller group: a quarter
-of the work of the product of all splits with G where the groups are alike, and next to nothing for a few generated
-samples among many real ones.
+The sum over pairs within the smaller group is made sample by sample, for the splits that have it there: a quarter of
+the work of the product of all splits with G where the groups are alike, and next to nothing for a few generated samples
+among many real ones. But to look those splits up takes longer than the product, unless many classes share it.
 
 Any kernel may stand for the inner product: ``|mean_a - mean_b|^2`` is then its squared maximum mean discrepancy.
 
@@ -39,7 +39,7 @@ __all__ = [
     "trace_of_squares",
 ]
 
-_CHUNK = 1 << 17  # numbers per array in one go: 1 MB stays in the processor's cache
+_COLUMNS = 128  # of a product in one go: 1 MB for a thousand splits stays in the processor's cache
 
 Anchor = tuple[float, np.ndarray]
 
@@ -104,7 +104,23 @@ def split_means(grams: np.ndarray, members: np.ndarray, *, anchor: Anchor | None
 
 
 def _pairs_within(grams: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """(K, B) sums of the products of different samples of a group."""
+    """(K, B) sums of the products of different samples of a group, by what takes less time."""
+    by_sample = 32 * members[0].sum() < grams.shape[0] * grams.shape[1]
+    return _pairs_by_sample(grams, members) if by_sample else _pairs_by_product(grams, members)
+
+
+def _pairs_by_product(grams: np.ndarray, members: np.ndarray) -> np.ndarray:
+    totals = -np.diagonal(grams, axis1=1, axis2=2) @ members.T
+    for gram, total in zip(grams, totals, strict=True):
+        for start in range(0, len(gram), _COLUMNS):
+            stop = start + _COLUMNS
+            columns = gram[:stop, start:stop].copy()
+            columns[:start] *= 2  # and none for the rows below
+            total += np.einsum("bn,bn->b", members[:, :stop] @ columns, members[:, start:stop])
+    return totals
+
+
+def _pairs_by_sample(grams: np.ndarray, members: np.ndarray) -> np.ndarray:
     totals = np.zeros((len(members), len(grams)))
     samples, having = np.nonzero(members.T)  # in each sample's turn, the splits that have it in the group
     ends = np.bincount(samples, minlength=members.shape[1]).cumsum()
@@ -114,7 +130,7 @@ def _pairs_within(grams: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 
 def _with_anchor(means: SplitMeans, grams: np.ndarray, members: np.ndarray, anchor: Anchor) -> SplitMeans:
-    """The part along u. The components ``<z_i, u>`` of all samples in all splits are big: some splits at a time."""
+    """The part along u. The components ``<z_i, u>`` of all samples in all splits are big: some samples at a time."""
     weight, to_anchor = anchor
     n_a = int(members[0].sum())
     n_b = members.shape[1] - n_a
@@ -124,14 +140,14 @@ def _with_anchor(means: SplitMeans, grams: np.ndarray, members: np.ndarray, anch
     # <z_i, u> = keep * <z_i, sum over b> + weight * to_anchor, summed over a, and over all samples
     first_a = keep * n_a * n_b * means.ab + weight * in_a
     first = keep * (sums.sum(axis=1, keepdims=True) - sums @ members.T) + weight * in_all
-    second_a, second = np.empty(means.ab.shape), np.empty(means.ab.shape)
-    step = max(1, _CHUNK // members.shape[1])
-    for k, start in itertools.product(range(len(grams)), range(0, len(members), step)):
-        some = slice(start, start + step)
-        components = members[some] @ (-keep * grams[k])
-        components += keep * sums[k] + weight * to_anchor[k]
+    second_a, second = np.zeros(means.ab.shape), np.zeros(means.ab.shape)
+    for k, start in itertools.product(range(len(grams)), range(0, members.shape[1], _COLUMNS)):
+        some = slice(start, start + _COLUMNS)
+        components = members @ (-keep * grams[k, :, some])
+        components += keep * sums[k, some] + weight * to_anchor[k, some]
         squares = np.square(components, out=components)
-        second_a[k, some], second[k, some] = np.einsum("bn,bn->b", squares, members[some]), squares.sum(axis=1)
+        second_a[k] += np.einsum("bn,bn->b", squares, members[:, some])
+        second[k] += squares.sum(axis=1)
     error = np.zeros(means.ab.shape)
     for total, total_squares, n in ((first_a, second_a, n_a), (first - first_a, second - second_a, n_b)):
         error += np.maximum(total_squares - total * total / n, 0.0) / ((n - 1) * n)
@@ -166,7 +182,7 @@ def draw(grams: np.ndarray, splits: Splits, *, anchor: Anchor | None = None) -> 
     real = grams[:, n_fake:, n_fake:]
     on_parts = None if anchor is None else (0.0, anchor[1][:, n_fake:])
     parts = split_means(real, splits.parts, anchor=on_parts) if len(splits.parts) else None
-    cross = np.square(double_centre(grams[:, :n_fake, n_fake:])).sum(axis=(1, 2)) / ((n_fake - 1) * (n_real - 1))
+    cross = _squared_sum(double_centre(grams[:, :n_fake, n_fake:])) / ((n_fake - 1) * (n_real - 1))
     fake_squares, real_squares = trace_of_squares(grams[:, :n_fake, :n_fake]), trace_of_squares(real)
     noise = fake_squares / n_fake**2 + real_squares / n_real**2 + 2 * cross / (n_fake * n_real)
     permuted = means[:, 1:] if len(splits.members) else None
@@ -184,9 +200,11 @@ def squared_residuals(gram: np.ndarray) -> np.ndarray:
 def squared_distances(gram: np.ndarray) -> np.ndarray:
     """(..., N, N) squared distances from (..., N, N) inner products; 0 where only rounding is left."""
     norms = np.diagonal(gram, axis1=-2, axis2=-1)
-    lengths = norms[..., :, None] + norms[..., None, :]
-    distances = lengths - 2 * gram
-    return np.where(distances > 1e-14 * lengths, distances, 0.0)
+    distances = -2 * gram  # then in place: of thousands of samples every copy fills gigabytes
+    distances += norms[..., :, None]
+    distances += norms[..., None, :]
+    np.copyto(distances, 0.0, where=distances <= 2e-14 * norms[..., :, None])
+    return distances
 
 
 def participation(gram: np.ndarray) -> np.ndarray:
@@ -208,7 +226,7 @@ def _trace_moments(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.full(gram.shape[:-2], NAN), np.full(gram.shape[:-2], NAN)
     centred = double_centre(gram)
     norms = np.diagonal(centred, axis1=-2, axis2=-1)
-    trace, squares = norms.sum(axis=-1) / (n - 1), np.square(centred).sum(axis=(-2, -1)) / (n - 1) ** 2
+    trace, squares = norms.sum(axis=-1) / (n - 1), _squared_sum(centred) / (n - 1) ** 2
     fourth = np.square(norms).sum(axis=-1) / (n - 1)
     factor = (n - 1) / (n * (n - 2) * (n - 3))
     return (
@@ -217,7 +235,13 @@ def _trace_moments(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def _squared_sum(products: np.ndarray) -> np.ndarray:
+    return np.einsum("...ij,...ij->...", products, products)
+
+
 def double_centre(products: np.ndarray) -> np.ndarray:
     """Inner products (..., n, m) of two groups, each measured from its own mean instead."""
     rows = products.mean(axis=-1, keepdims=True)
-    return products - rows - products.mean(axis=-2, keepdims=True) + rows.mean(axis=-2, keepdims=True)
+    centred = products - rows
+    centred -= products.mean(axis=-2, keepdims=True) - rows.mean(axis=-2, keepdims=True)
+    return centred
