@@ -25,6 +25,7 @@ import numpy as np
 from scipy import special
 
 from .estimate import NAN, Estimates
+from .frechet import nuclear_norm
 from .gram import double_centre, participation, squared_distances
 from .resampling import Finding, Null, Splits
 
@@ -178,8 +179,7 @@ def _batch_statistics(gram: np.ndarray, n_first: int, neighbours: int) -> np.nda
     for block in (first, second):
         n = block.shape[-1]
         traces += (np.trace(block, axis1=1, axis2=2) - block.sum(axis=(1, 2)) / n) / (n - 1)
-    nuclear = np.linalg.svd(double_centre(cross), compute_uv=False).sum(axis=1)
-    nuclear /= math.sqrt((first.shape[-1] - 1) * (second.shape[-1] - 1))
+    nuclear = nuclear_norm(double_centre(cross)) / math.sqrt((first.shape[-1] - 1) * (second.shape[-1] - 1))
     by_neighbours = [np.full(len(gram), NAN)] * 4
     if min(first.shape[-1], second.shape[-1]) > neighbours:
         distances = squared_distances(gram)

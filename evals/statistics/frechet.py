@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import linalg
 
-__all__ = ["Frechet", "frechet_distance", "frechet_from_moments"]
+__all__ = ["Each", "Frechet", "frechet_distance", "frechet_from_moments", "frechet_in_parts", "nuclear_norm"]
 
 _ROWS_AT_ONCE = 4096
+_SMALL = 256  # rows of a matrix whose singular values take no time worth saving
 
 Each = Callable[..., Iterable[Any]]
 
@@ -79,9 +80,23 @@ def frechet_in_parts(first: np.ndarray, second: np.ndarray, each: Each) -> Frech
     means = first.mean(axis=0, dtype=np.float64), second.mean(axis=0, dtype=np.float64)
     first, second = first - means[0], second - means[1]
     degrees = len(first) - 1, len(second) - 1
-    cross = linalg.svdvals(first @ second.T, check_finite=False).sum() / np.sqrt(degrees[0] * degrees[1])
+    cross = nuclear_norm(first @ second.T) / np.sqrt(degrees[0] * degrees[1])
     traces = np.vdot(first, first) / degrees[0] + np.vdot(second, second) / degrees[1]
     return Frechet(float(np.sum((means[0] - means[1]) ** 2)), float(traces - 2 * cross))
+
+
+def nuclear_norm(matrices: np.ndarray) -> np.ndarray:
+    """Sums of the singular values of (..., n, m) matrices.
+
+    Of large ones they are the roots of the eigenvalues of ``A A^T``, in half to a third of the time. Those below 1e-8
+    of the largest are lost to rounding then.
+    """
+    if min(matrices.shape[-2:]) <= _SMALL:
+        return np.linalg.svd(matrices, compute_uv=False).sum(axis=-1)
+    if matrices.shape[-2] > matrices.shape[-1]:
+        matrices = matrices.swapaxes(-1, -2)
+    squares = np.linalg.eigvalsh(matrices @ matrices.swapaxes(-1, -2))
+    return np.sqrt(np.maximum(squares, 0.0)).sum(axis=-1)
 
 
 def _moments(sets: Sequence[np.ndarray], each: Each) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -50,6 +50,18 @@ def test_products_in_parts_are_those_of_the_whole(dtype: type, monkeypatch: pyte
     assert frechet_distance(first, second).total == pytest.approx(reference(first, second), rel=tolerance)
 
 
+@pytest.mark.parametrize("shape", [(300, 260), (260, 300), (280, 280)])
+def test_nuclear_norm_of_large_matrices(shape: tuple[int, int]) -> None:
+    """Half of them singular: to the root of rounding, for each direction that is missing."""
+    rng = np.random.default_rng(4)
+    full = rng.normal(size=shape)
+    singular = full[:, :200] @ rng.normal(size=(200, shape[1]))
+    found = frechet.nuclear_norm(np.stack([full, singular]))
+    expected = np.linalg.svd(np.stack([full, singular]), compute_uv=False).sum(axis=1)
+    assert found[0] == pytest.approx(expected[0], rel=1e-9)
+    assert found[1] == pytest.approx(expected[1], rel=1e-7)
+
+
 def test_both_branches_agree() -> None:
     """n on either side of the switch (d) with the same samples padded by zero columns, which change nothing."""
     rng = np.random.default_rng(1)
