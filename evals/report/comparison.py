@@ -111,7 +111,7 @@ def compare_sets(
         fakes: the generated sets; their classes are matched with the real set's by name.
         common_classes: leave out classes that one of the sets lacks, and say so, instead of refusing.
         seed, resamples, options: the same as in :func:`~kdist.evals.measure`.
-        progress: called with the name of each set before it is measured.
+        progress: called with the set that is measured, and how far it is.
 
     Raises:
         ValueError: no generated set; see also :func:`~kdist.evals.measure`.
@@ -129,10 +129,14 @@ def compare_sets(
             names = [str(bad["name"]) for bad in entry.features.bad]
             warnings.append(f"{entry.name}: {len(names)} images could not be read and were left out: {few(names)}")
     reports = {}
+    tell = progress or (lambda what: None)
     for fake in fakes:
-        if progress is not None:
-            progress(fake.name)
-        reports[fake.name] = _measure(real, fake, seed=seed, resamples=resamples, **options)
+        name = fake.name
+        tell(name)
+        reports[name] = _measure(
+            real, fake, seed=seed, resamples=resamples,
+            progress=lambda done, total, name=name: tell(f"{name}: {done} of {total} classes"), **options,
+        )  # fmt: skip
     warnings += _shared_first(reports)
     against = {fake.name: paired_ratio(fakes[0].features, fake.features) for fake in fakes[1:]}
     unpaired = [name for name, ratio in against.items() if ratio is None]

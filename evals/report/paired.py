@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 from scipy import special
-from scipy.spatial.distance import cdist
 
 from ..features.feature_set import Features
 from ..features.pairs import paired_rows
+from ..statistics.energy import distance_sums
 from ..statistics.estimate import NAN, Estimate, exp, variance_degrees, with_q_values
 
 __all__ = ["PairedRatio", "paired_distance", "paired_ratio"]
@@ -138,18 +138,19 @@ def paired_distance(real: Features, first: Features, other: Features, *, confide
 
 def _distance_gap(real: np.ndarray, one: np.ndarray, two: np.ndarray) -> tuple[float, float]:
     """D(two, real) - D(one, real) of n pairs, and its standard error."""
-    count = len(one)
-    within_real = cdist(real, real).sum(axis=1) / (len(real) - 1)
+    count, centre = len(one), real.mean(axis=0, dtype=np.float64)
+    real, one, two = (samples - centre for samples in (real, one, two))
+    within_real = distance_sums(real, real)[0] / (len(real) - 1)
     unit = within_real.mean()
-    if not unit > 0:
+    if not unit > 1e-7 * np.linalg.norm(centre):  # the rounding of float32
         return NAN, NAN
     # of each pair: twice the distance to the real samples, less that to its own set
-    to_real = [cdist(part, real) for part in (one, two)]
-    to_own = [cdist(part, part).sum(axis=1) / (count - 1) for part in (one, two)]
-    gain = 2 * (to_real[1] - to_real[0]).mean(axis=1) - (to_own[1] - to_own[0])
+    (from_one, to_one), (from_two, to_two) = distance_sums(one, real), distance_sums(two, real)
+    to_own = [distance_sums(part, part)[0] / (count - 1) for part in (one, two)]
+    gain = 2 * (from_two - from_one) / len(real) - (to_own[1] - to_own[0])
     value = gain.mean() / unit
     by_pair = (gain - (to_own[1] - to_own[0])) / unit  # every pair stands twice in the distances within a set
-    by_real = (2 * (to_real[1] - to_real[0]).mean(axis=0) - 2 * value * within_real) / unit
+    by_real = (2 * (to_two - to_one) / count - 2 * value * within_real) / unit
     error = math.sqrt(by_pair.var(ddof=1) / count + by_real.var(ddof=1) / len(real))
     return float(value), error
 

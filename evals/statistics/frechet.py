@@ -17,18 +17,18 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import linalg
 
-__all__ = ["Each", "Frechet", "frechet_distance", "frechet_from_moments", "frechet_in_parts", "nuclear_norm"]
+from .workers import Each
+
+__all__ = ["Frechet", "frechet_distance", "frechet_from_moments", "frechet_in_parts", "nuclear_norm"]
 
 _ROWS_AT_ONCE = 4096
 _SMALL = 256  # rows of a matrix whose singular values take no time worth saving
-
-Each = Callable[..., Iterable[Any]]
 
 
 class Frechet(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,19 @@ import torch
 from ..features.feature_set import Features, make_comparable
 from ..labels import as_labels, check_names
 from .separability import class_probabilities
+from .workers import memory
 
-__all__ = ["Array", "Checked", "Judged", "as_features", "as_labels", "check_inputs", "check_options", "split_by_class"]
+__all__ = [
+    "Array",
+    "Checked",
+    "Judged",
+    "as_features",
+    "as_labels",
+    "check_inputs",
+    "check_memory",
+    "check_options",
+    "split_by_class",
+]
 
 Array = np.ndarray | torch.Tensor | Sequence[Any]
 Judged = tuple[np.ndarray, np.ndarray | None]  # right or wrong, and the probability of the right class, per sample
@@ -92,10 +104,21 @@ class Checked:
         """Rows of ``fake`` of each class."""
         return [entry[3] for entry in self.classes]
 
+    def limited(self, per_class: int | None, seed: int) -> Checked:
+        """The same with at most so many samples of a class on each side, drawn at random."""
+        if per_class is None:
+            return self
+        chosen = []
+        for k, (label, name, *sides) in enumerate(self.classes):
+            kept = [np.random.default_rng([seed, k]).permutation(rows)[:per_class] for rows in sides]
+            chosen.append((label, name, kept[0], kept[1]))
+        return dataclasses.replace(self, classes=chosen)
+
 
 def check_options(
-    confidence: float, resamples: int, splits: int, shape_resamples: int, neighbours: int, subspace: int
-) -> None:
+    confidence: float, resamples: int, splits: int, shape_resamples: int, neighbours: int, subspace: int,
+    per_class: int | None,
+) -> None:  # fmt: skip
     """Refuse options out of range, by name."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1); got {confidence}")
@@ -106,6 +129,31 @@ def check_options(
         raise ValueError(f"splits must be 0 (skip) or at least 3, for a spread over them; got {splits}")
     if neighbours < 1:
         raise ValueError(f"neighbours must be at least 1; got {neighbours}")
+    if per_class is not None and per_class < 2:
+        raise ValueError(f"per_class must be at least 2, for a variance, or None for all; got {per_class}")
+
+
+def check_memory(classes: Sequence[tuple[Any, str, np.ndarray, np.ndarray]]) -> float:
+    """Bytes that the largest class takes: four matrices of all its pairs.
+
+    Raises:
+        ValueError: the machine has less.
+    """
+    size, name, *sides = max((len(real) + len(fake), name, len(real), len(fake)) for _, name, real, fake in classes)
+    needed, there = 4 * 8.0 * size**2, memory()
+    if needed > there:
+        raise ValueError(
+            f"class {name} has {sides[0]} real and {sides[1]} generated samples: comparing all pairs takes "
+            f"{needed / 2**30:.0f} GiB, and this machine has {there / 2**30:.0f}; per_class={_round(there)} compares "
+            "so many of each class on each side, drawn at random"
+        )
+    return needed
+
+
+def _round(there: float) -> int:
+    """Samples on each side that need a quarter of the memory: 5000, say, rather than 5181."""
+    fitting = math.isqrt(int(there / 4 / 32)) // 2
+    return fitting - fitting % 10 ** (len(str(fitting)) - 1)
 
 
 def check_inputs(

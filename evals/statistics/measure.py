@@ -13,25 +13,23 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..features.feature_set import Features
 from .averages import bootstrap_classes, control_false_discoveries, pooled_estimates
 from .estimate import Estimate
-from .frechet import Each, frechet_in_parts
-from .inputs import Array, Checked, Judged, check_inputs, check_options
+from .frechet import frechet_in_parts
+from .inputs import Array, Checked, Judged, check_inputs, check_memory, check_options
 from .memorisation import nearest_distances
 from .resampling import Finding, Resampling
 from .results import SCHEMA, ClassDistortion, DistortionReport, PooledDistortion
 from .separability import neighbour_accuracies, proportion, scatter_ratio
 from .stack import Options, Stack, stack_findings
 from .subspace import held_out_bases
+from .workers import Each, workers
 
 __all__ = ["SCHEMA", "ClassDistortion", "DistortionReport", "PooledDistortion", "measure"]
 
@@ -61,6 +59,8 @@ def measure(
     neighbours: int = 5,
     neighbour_queries: int = 1000,
     fid: bool = True,
+    per_class: int | None = None,
+    progress: Callable[[int, int], Any] | None = None,
 ) -> DistortionReport:
     """Per-class distortion of generated samples against real ones.
 
@@ -89,10 +89,14 @@ def measure(
         neighbours: k of recall, coverage and nearest-neighbour accuracy.
         neighbour_queries: samples whose neighbours are looked up, all classes together; 0 for none.
         fid: also the usual Fréchet distance of all samples together (O(N d^2)).
+        per_class: compare at most so many samples of a class on each side, drawn at random; Fréchet distance,
+            neighbours and accuracies stay those of all samples. Every pair of a class counts: with n on each side it
+            takes memory and time in proportion to n^2, and n^3 for the statistics of ``splits``.
+        progress: called with the number of classes measured so far, and of all.
 
     Raises:
         ValueError: non-finite features, shapes that do not fit, a class with no sample on a side or with a single
-            one, options out of range.
+            one, or too large for memory, options out of range.
 
     Examples:
         >>> import numpy as np
@@ -106,7 +110,7 @@ def measure(
         >>> report[1].trace_ratio.interval[1] < 1
         True
     """
-    check_options(confidence, resamples, splits, shape_resamples, neighbours, subspace)
+    check_options(confidence, resamples, splits, shape_resamples, neighbours, subspace, per_class)
     data = check_inputs(
         real, fake, real_labels, fake_labels, class_names, global_mean, real_predictions, fake_predictions,
         training, training_labels,
@@ -116,13 +120,16 @@ def measure(
         "global_mean": "real samples" if global_mean is None else "given",
         "basis": "given" if basis is not None else "other classes" if subspace and len(data.classes) > 1 else "none",
         "subspace": subspace, "splits": splits, "shape_resamples": shape_resamples,
-        "neighbours": neighbours, "neighbour_queries": neighbour_queries, "fid": fid,
+        "neighbours": neighbours, "neighbour_queries": neighbour_queries, "fid": fid, "per_class": per_class,
     }  # fmt: skip
-    return _report(data, basis, settings)
+    return _report(data, basis, settings, progress or (lambda done, total: None))
 
 
-def _report(data: Checked, basis: Array | None, settings: dict[str, Any]) -> DistortionReport:
+def _report(
+    everything: Checked, basis: Array | None, settings: dict[str, Any], progress: Callable[[int, int], Any]
+) -> DistortionReport:
     """The classes, then their averages and what is measured of all samples together."""
+    data = everything.limited(settings["per_class"], settings["seed"])
     confidence, resamples, seed, subspace = (settings[key] for key in ("confidence", "resamples", "seed", "subspace"))
     *generators, last = np.random.default_rng(seed).spawn(len(data.classes) + 1)
     pools: dict[tuple[int, int], np.ndarray] = {}
@@ -133,15 +140,18 @@ def _report(data: Checked, basis: Array | None, settings: dict[str, Any]) -> Dis
         return stack_findings(samples.stack(stack), Resampling(confidence, resamples, own, seed, pools), options)
 
     stacks = _stacks(data)
-    with _workers() as (each, aside):
-        together = aside(_together, data, last, settings, each)
+    with workers(check_memory(data.classes)) as (each, aside):
+        together = aside(_together, everything, last, settings, each)
         sets = [data.real, data.fake], [data.real_rows, data.fake_rows]
         means = list(each(_class_means, *sets))
         scatter = each(functools.partial(scatter_ratio, confidence=confidence), *sets, means)
         bases = _bases(basis, data, means[0], settings, each)
         (separability_real, noise), (separability, _) = scatter
         samples = _Samples(data, means[0], noise, bases)
-        results = list(each(measured, stacks))
+        results = []
+        for result in each(measured, stacks):
+            results.append(result)
+            progress(sum(len(entry) for entry, _ in results), len(data.classes))
         extras = together.result()
     by_class = dict(zip(itertools.chain(*stacks), itertools.chain(*(entry for entry, _ in results)), strict=True))
     records = control_false_discoveries([by_class[k] for k in range(len(by_class))])
@@ -156,37 +166,7 @@ def _report(data: Checked, basis: Array | None, settings: dict[str, Any]) -> Dis
         separability_real=separability_real,
         **extras,
     )
-    return DistortionReport(records, pooled, _report_warnings(records, settings), settings)
-
-
-@contextmanager
-def _workers() -> Iterator[tuple[Each, Callable[..., Future[Any]]]]:
-    """``map`` over threads that share the processors, and a way to submit what hands them its work at the same time.
-
-    All arithmetic goes to them, on one thread each: threads within products would only get into each other's way.
-    """
-    with _one_blas_thread():
-        threads, aside = ThreadPoolExecutor(torch.get_num_threads()), ThreadPoolExecutor(1)
-        try:
-            yield threads.map, aside.submit
-        finally:
-            for pool in (threads, aside):
-                pool.shutdown(cancel_futures=True)  # after an error nobody waits for the rest
-
-
-def _one_blas_thread() -> AbstractContextManager[Any]:
-    try:
-        return _blas().limit(limits=1, user_api="blas")
-    except ImportError:
-        return nullcontext()
-
-
-@functools.cache
-def _blas() -> Any:
-    """NumPy's and SciPy's, loaded with this module; to look for them anew took longer than a small measurement."""
-    from threadpoolctl import ThreadpoolController  # comes with scikit-learn
-
-    return ThreadpoolController()
+    return DistortionReport(records, pooled, _report_warnings(records, everything, settings), settings)
 
 
 def _stacks(data: Checked) -> list[list[int]]:
@@ -206,7 +186,8 @@ class _Samples:
 
     def __init__(self, data: Checked, real_means: np.ndarray, noise: np.ndarray, bases: list[np.ndarray]) -> None:
         self.data, self.bases = data, bases
-        self.weights = np.array([len(rows) for rows in data.real_rows]) / len(data.real)
+        sizes = np.array([len(rows) for rows in data.real_rows])
+        self.weights = sizes / sizes.sum()
         if data.global_mean is None:
             self.origin = self.weights @ real_means
         else:
@@ -327,7 +308,7 @@ def _bases(
     return held_out_bases(data.real, data.real_rows, means, min(subspace, width), seed=settings["seed"], each=each)
 
 
-def _report_warnings(records: Sequence[ClassDistortion], settings: Mapping[str, Any]) -> list[str]:
+def _report_warnings(records: Sequence[ClassDistortion], everything: Checked, settings: Mapping[str, Any]) -> list[str]:
     """One line per kind of warning, however many classes have it."""
     kinds: dict[str, list[str]] = {}
     for record in records:
@@ -344,6 +325,12 @@ def _report_warnings(records: Sequence[ClassDistortion], settings: Mapping[str, 
             f"{resamples} resamples cannot single out one class of {len(records)} (its least q-value is "
             f"{min(1.0, len(records) / (resamples + 1)):.2g}); {needed} can, fewer suffice where many classes are "
             "distorted"
+        )
+    per_class, largest = settings["per_class"], max(map(len, everything.real_rows + everything.fake_rows))
+    if per_class is not None and largest > per_class:
+        notes.append(
+            f"at most {per_class} samples of a class on each side were compared, of up to {largest}; Fréchet distance, "
+            "neighbours and accuracies are of all"
         )
     if settings["subspace"] and settings["basis"] == "none":
         notes.append("a single class leaves none to take held-out directions from: pass basis= for directional ratios")

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special, stats
 
 from .estimate import NAN, Estimate, exp
-from .frechet import Each
+from .workers import Each
 
 __all__ = ["between_scatter", "class_probabilities", "neighbour_accuracies", "proportion", "scatter_ratio"]
 

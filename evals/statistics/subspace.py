@@ -18,9 +18,9 @@ import numpy as np
 from scipy import special
 
 from .estimate import NAN, Estimates
-from .frechet import Each
 from .resampling import Finding, Splits
 from .spread import ROUNDING, ratio_findings
+from .workers import Each
 
 __all__ = ["held_out_bases", "log_det_bias", "subspace_findings"]
 

@@ -61,6 +61,10 @@ class Settings:
             help="permutations and real-against-real splits per class  [default: 999; 99 with --quick]", min=0
         ),
     ] = None
+    per_class: Annotated[
+        int | None,
+        typer.Option(help="compare at most so many samples of a class on each side, at random; FID is of all", min=2),
+    ] = None
     quick: Annotated[bool, typer.Option("--quick", help="a first look: fewer resamples and splits, no FID")] = False
     common_classes: Annotated[
         bool, typer.Option("--common-classes", help="leave out classes that one of the sets lacks")
@@ -168,7 +172,8 @@ def _run(real: str, fakes: Sequence[str], names: Sequence[str], settings: Settin
             common_classes=settings.common_classes,
             seed=settings.seed,
             resamples=settings.permutations,
-            progress=lambda name: status.update(f"measuring {escape(name)}"),
+            progress=lambda what: status.update(f"measuring {escape(what)}"),
+            per_class=settings.per_class,
             **options,
         )
         status.update("writing the report")
@@ -196,6 +201,8 @@ def _run_reference(
 
     if settings.common_classes:
         raise ValueError("--common-classes is for real sets; with --reference prompts that a set lacks are left out")
+    if settings.per_class is not None:
+        raise ValueError("--per-class is for real sets; with --reference all samples of a prompt are compared")
     if prompts is not None and clip is None:
         raise ValueError("--prompts are read by the CLIP model: give its folder with --clip")
     prepare_output(out)

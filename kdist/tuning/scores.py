@@ -52,6 +52,8 @@ class Reference:
     """
 
     def __init__(self, features: np.ndarray, labels: Sequence[Any], classes: Sequence[Any]) -> None:
+        from kdist.evals.statistics.energy import distance_sums
+
         labels_ = np.asarray(labels)
         self.features: dict[Any, np.ndarray] = {}
         self._mean: dict[Any, np.ndarray] = {}
@@ -62,10 +64,11 @@ class Reference:
             own = features[labels_ == class_]
             if len(own) < 2:
                 raise ValueError(f"real: class {class_!r} has {len(own)} samples; at least 2 are needed")
-            self.features[class_], self._mean[class_] = own, own.mean(axis=0)
+            self._mean[class_] = own.mean(axis=0)
+            self.features[class_] = own = own - self._mean[class_]
             self._variance[class_] = float(own.var(axis=0, ddof=1).sum())
-            self._distance[class_] = float(cdist(own, own).sum() / (len(own) * (len(own) - 1)))
-            if not self._distance[class_] > 0:
+            self._distance[class_] = float(distance_sums(own, own)[0].sum() / (len(own) * (len(own) - 1)))
+            if not self._distance[class_] > 1e-7 * np.linalg.norm(self._mean[class_]):  # the rounding of float32
                 raise ValueError(f"real: all samples of class {class_!r} are the same")
 
     def columns(self, features: np.ndarray, labels: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -75,6 +78,8 @@ class Reference:
         ``near`` and ``far`` are products with samples of the same and of the other classes, about the real centre:
         their means give the scatter between classes; ``within`` is ``spread`` in units of the features.
         """
+        from kdist.evals.statistics.energy import distance_sums
+
         labels_ = np.asarray(labels)
         result = {name: np.zeros(len(features)) for name in ("class", *_COLUMNS)}
         products = (features - self.centre) @ (features - self.centre).T
@@ -85,7 +90,7 @@ class Reference:
             distances, squares = cdist(x, x), np.diag(own)[:, None] + np.diag(own)[None] - 2 * own
             from_mean = x - self._mean[class_]
             shift = (from_mean @ from_mean.sum(axis=0) - np.einsum("nd,nd->n", from_mean, from_mean)) / (n - 1)
-            result["to_real"][rows] = cdist(x, real).mean(axis=1) / self._distance[class_]
+            result["to_real"][rows] = distance_sums(from_mean, real)[0] / len(real) / self._distance[class_]
             result["own"][rows] = distances.sum(axis=1) / (n - 1) / self._distance[class_]
             result["effect"][rows], result["excess"][rows] = _effect(
                 result["to_real"][rows], distances / self._distance[class_]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kdist.evals import energy_distance
+from kdist.evals.statistics import energy
 
 
 def test_is_the_u_statistic_of_all_pairs() -> None:
@@ -19,6 +20,18 @@ def test_is_the_u_statistic_of_all_pairs() -> None:
     rows = list(real), list(fake)
     expected = (2 * mean(rows[0], rows[1]) - mean(rows[0], rows[0]) - mean(rows[1], rows[1])) / mean(rows[0], rows[0])
     assert energy_distance(real, fake) == pytest.approx(expected, rel=1e-12)  # rounding of 84 distances
+
+
+def test_sums_of_distances_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "_DISTANCES_AT_ONCE", 12)  # 2 of the 7 rows at a time
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(7, 3)), rng.normal(size=(5, 3))
+    expected = np.linalg.norm(x[:, None] - y, axis=2)
+    rows, columns = energy.distance_sums(x, y)
+    np.testing.assert_allclose(rows, expected.sum(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(columns, expected.sum(axis=0), rtol=1e-12)
+    far = x[:1] * 1e8
+    assert energy.distance_sums(far, far) == (0, 0)  # of a sample to itself
 
 
 def test_gaussians_on_a_line_have_a_closed_form() -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kdist.evals.statistics import gram as module
 from kdist.evals.statistics.gram import (
     double_centre,
     split_means,
@@ -70,11 +71,24 @@ def test_means_of_splits(x, n_a):
             assert each.squared == pytest.approx(squares[0] - 2 * means[0] @ means[1] + squares[1], rel=1e-9)
 
 
-def test_products_with_the_way_to_the_mean(x):
+@pytest.mark.parametrize("pairs", [module._pairs_by_product, module._pairs_by_sample])
+def test_pairs_within_a_group_by_either_way(pairs, monkeypatch):
+    monkeypatch.setattr(module, "_COLUMNS", 3)  # blocks of 3, 3, 3 and 1
+    random = np.random.default_rng(6)
+    members = np.stack([random.permutation(np.arange(10) < 4) for _ in range(5)]).astype(float)
+    grams = np.stack([z @ z.T for z in random.normal(size=(2, 10, 3))])
+    products = np.einsum("bi,kij,bj->kb", members, grams, members)
+    expected = products - np.einsum("bi,kii->kb", members, grams)  # less those of a sample with itself
+    np.testing.assert_allclose(pairs(grams, members), expected, atol=1e-12)
+
+
+def test_products_with_the_way_to_the_mean(x, monkeypatch):
     """u = (1 - w) mean_b + w v: <mean_a - mean_b, u> by its definition, the noise of mean_b taken off."""
+    monkeypatch.setattr(module, "_COLUMNS", 3)  # blocks of 3, 3 and 1
     members, v, w = (np.arange(7) < 3).astype(float)[None], np.array([1.0, 2, 0, -1]), 0.25
     found = split_means((x @ x.T)[None], members, anchor=(w, (x @ v)[None]))[0, 0]
     a, b = x[:3], x[3:]
     noise = np.cov(b.T).trace() / 4
     u = (1 - w) * b.mean(axis=0) + w * v
     assert found.along == pytest.approx((a.mean(axis=0) - b.mean(axis=0)) @ u + (1 - w) * noise, rel=1e-9)
+    assert found.along_error == pytest.approx(np.sqrt((a @ u).var(ddof=1) / 3 + (b @ u).var(ddof=1) / 4), rel=1e-9)

@@ -4,15 +4,18 @@ import copy
 import dataclasses
 import json
 import math
+import sys
 import time
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from kdist.evals import DistortionReport, Estimate, measure
-from kdist.evals.statistics.measure import _workers
+from kdist.evals.statistics import inputs
+from kdist.evals.statistics.workers import workers
 
 K, N, D = 5, 60, 16
 POINT = {"resamples": 0, "splits": 0, "neighbour_queries": 0}  # values and intervals only
@@ -212,7 +215,7 @@ def test_after_an_error_nobody_waits_for_queued_work() -> None:
         done.append(number)
 
     def interrupted() -> None:
-        with _workers() as (each, aside):
+        with workers(1) as (each, aside):
             aside(lambda: list(each(work, range(1000))))
             each(work, range(1000))
             raise KeyboardInterrupt
@@ -220,6 +223,55 @@ def test_after_an_error_nobody_waits_for_queued_work() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert len(done) < 100  # those that had begun; all would take ten seconds a thread
+
+
+def test_per_class_compares_some_and_says_so() -> None:
+    real, fake = samples(27), samples(28, scale=0.8)
+    whole, some, enough = (
+        measure(real, fake, LABELS, LABELS, per_class=n, resamples=99, splits=0) for n in (None, 20, N)
+    )
+    assert {(entry.n_real, entry.n_fake) for entry in some.classes} == {(20, 20)}
+    chosen = inputs.check_inputs(real, fake, LABELS, LABELS, *[None] * 6).limited(20, 0)
+    in_real, in_fake = np.concatenate(chosen.real_rows), np.concatenate(chosen.fake_rows)
+    alone = measure(real[in_real], fake[in_fake], LABELS[in_real], LABELS[in_fake], **POINT)
+    for name in ("trace_ratio", "overshoot", "separability"):
+        assert getattr(some.pooled, name) == pytest.approx(getattr(alone.pooled, name), rel=1e-10), name
+    for name in ("fid_mean", "fid_covariance", "neighbour_accuracy"):
+        assert getattr(some.pooled, name) == getattr(whole.pooled, name), name  # those of all samples
+    assert some.warnings == [
+        "at most 20 samples of a class on each side were compared, of up to 60; Fréchet distance, neighbours and "
+        "accuracies are of all"
+    ]
+    assert enough.warnings == []
+    for name in ("trace_ratio", "overshoot", "energy_distance", "separability"):  # the same in another order
+        assert getattr(enough.pooled, name) == pytest.approx(getattr(whole.pooled, name), rel=1e-10), name
+
+
+def test_a_class_too_large_for_memory_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, fake = samples(29), samples(30)
+    monkeypatch.setattr(inputs, "memory", lambda: 4 * 8 * (2 * N) ** 2 - 1)
+    with pytest.raises(ValueError, match=r"class 4 has 60 real and 60 generated samples.*per_class=20 ") as error:
+        measure(real, fake, LABELS, LABELS)
+    assert "all pairs takes 0 GiB" in str(error.value)
+    measure(real, fake, LABELS, LABELS, per_class=20, **POINT)
+
+
+def test_fewer_workers_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the memory for three of them; BLAS has the processors that are left."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    monkeypatch.setattr(sys.modules[workers.__module__], "memory", lambda: 700.0)
+    with workers(100) as (each, _):
+        assert each.__self__._max_workers == 3  # type: ignore[attr-defined]
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {2}
+    with workers(1000) as (each, _):  # too much, but there is no way with none
+        assert each.__self__._max_workers == 1  # type: ignore[attr-defined]
+
+
+def test_progress_counts_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[measure.__module__], "_CLASSES_AT_ONCE", 2)
+    told: list[tuple[int, int]] = []
+    measure(samples(31), samples(32), LABELS, LABELS, progress=lambda done, total: told.append((done, total)), **POINT)
+    assert told == [(2, 5), (4, 5), (5, 5)]
 
 
 def test_report_is_json_and_versioned() -> None:

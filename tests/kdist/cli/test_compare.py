@@ -117,6 +117,17 @@ def test_measure_folder_against_npz(run, tmp_path, real_digits):
     assert json.loads((tmp_path / "out" / "results.json").read_text())["sets"] == results["sets"]  # the same seed
 
 
+def test_some_samples_of_each_class(undrawn, run, tmp_path):
+    for name, seed in (("real", 0), ("fake", 1)):
+        write_features(tmp_path / f"{name}.npz", per_class=30, seed=seed)
+    result = run("measure", "real.npz", "fake.npz", "--per-class", 20, "--quick", "--out", "out")
+    assert result.exit_code == 0, result.output
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["settings"]["per_class"] == 20
+    assert {entry["n_real"] for entry in results["sets"][0]["distortion"]["classes"]} == {20}
+    assert "at most 20 samples of a class" in " ".join(result.output.split())
+
+
 def test_sweep_of_the_shipped_model(run, tmp_path):
     """The script's samples, measured in the classifier's features: paired, recognised (too few to show shrinkage)."""
     path = Path(__file__).parents[3] / "scripts" / "examples" / "digits_sweep.py"

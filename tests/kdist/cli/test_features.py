@@ -57,6 +57,7 @@ def test_npz_and_torch_resize(run, tmp_path):
 
 
 def test_python_objects_by_name(run, tmp_path):
+    sys.modules.pop("mine", None)  # of another test's folder
     (tmp_path / "mine.py").write_text(
         "import torch\n"
         "from kdist.evals.sources import GeneratorSource\n"

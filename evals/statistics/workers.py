@@ -1,0 +1,60 @@
+"""Threads that share the processors, no more of them than memory has room for."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+__all__ = ["Each", "memory", "workers"]
+
+Each = Callable[..., Iterable[Any]]  # the built-in map, or one that works side by side
+
+
+@contextmanager
+def workers(needed: float) -> Iterator[tuple[Each, Callable[..., Future[Any]]]]:
+    """``map`` over threads, and a way to submit what hands them its work at the same time.
+
+    All arithmetic goes to them: threads within its small products would only get into each other's way. Where memory
+    has room for few, BLAS has the other processors.
+
+    Args:
+        needed: bytes that each of them may take.
+    """
+    threads = torch.get_num_threads()
+    count = max(1, min(threads, int(memory() / 2 // max(needed, 1))))
+    with _blas_threads(threads // count):
+        pools = ThreadPoolExecutor(count), ThreadPoolExecutor(1)
+        try:
+            yield pools[0].map, pools[1].submit
+        finally:
+            for pool in pools:
+                pool.shutdown(cancel_futures=True)  # after an error nobody waits for the rest
+
+
+def memory() -> float:
+    """Bytes of this machine's memory; 16 GiB where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):  # Windows has no such function
+        return 2.0**34
+
+
+def _blas_threads(count: int) -> AbstractContextManager[Any]:
+    try:
+        return _blas().limit(limits=count, user_api="blas")
+    except ImportError:
+        return nullcontext()
+
+
+@functools.cache
+def _blas() -> Any:
+    """NumPy's and SciPy's, loaded by now; to look for them anew took longer than a small measurement."""
+    from threadpoolctl import ThreadpoolController  # comes with scikit-learn
+
+    return ThreadpoolController()
