@@ -144,7 +144,8 @@ def compare_sets(
         warnings.append(f"no comparison with {fakes[0].name}, fewer than three pairs in a class: {few(unpaired)}")
     features = {fake.name: fake.features for fake in fakes}
     closest = features.pop(_closest(reports))
-    farther = {name: paired_distance(real.features, closest, other) for name, other in features.items()}
+    some = {"per_class": options.get("per_class"), "seed": seed}
+    farther = {name: paired_distance(real.features, closest, other, **some) for name, other in features.items()}
     settings = {"seed": seed, "resamples": resamples, "common_classes": common_classes, **options}
     return Comparison(real, tuple(fakes), reports, against, farther, tuple(warnings), settings)
 
@@ -163,7 +164,11 @@ def _measure(real: MeasuredSet, fake: MeasuredSet, **options: Any) -> Distortion
             **options,
         )
     except ValueError as error:
-        hint = " (--common-classes does it)" if "of class" in str(error) and str(error).startswith("no ") else ""
+        hint = ""
+        if "of class" in str(error) and str(error).startswith("no "):
+            hint = " (--common-classes does it)"
+        elif "per_class=" in str(error):
+            hint = " (--per-class on the command line)"
         raise ValueError(f"{real.path} and {fake.path}: {error}{hint}") from error
 
 

@@ -110,13 +110,23 @@ def paired_ratio(first: Features, other: Features, *, confidence: float = 0.95) 
     )
 
 
-def paired_distance(real: Features, first: Features, other: Features, *, confidence: float = 0.95) -> Estimate | None:
+def paired_distance(
+    real: Features,
+    first: Features,
+    other: Features,
+    *,
+    confidence: float = 0.95,
+    per_class: int | None = None,
+    seed: int = 0,
+) -> Estimate | None:
     """How much farther ``other`` is from the real classes than ``first``, in energy distance; None without pairs.
 
     Args:
         real: (K, d) features of the real samples.
         first, other: (N, d) and (M, d) features by the same extractor, paired by :func:`paired_rows`.
         confidence: Confidence of the interval, in (0, 1).
+        per_class: Compare at most so many pairs of a class, with as many real samples, drawn at random with ``seed``.
+        seed: See there.
 
     Returns:
         Mean over classes of the difference, each in units of its real samples' mean distance; None if a class has
@@ -124,14 +134,15 @@ def paired_distance(real: Features, first: Features, other: Features, *, confide
     """
     rows, other_rows, _ = paired_rows(first, other)
     values, errors, degrees = [], [], 0
-    for label in np.unique(np.concatenate([first.y, other.y])):
-        mine, own = first.y[rows] == label, real.x[real.y == label]
-        if mine.sum() < 3 or len(own) < 3:
+    for k, label in enumerate(np.unique(np.concatenate([first.y, other.y]))):
+        generator = np.random.default_rng([seed, k])
+        mine, own = (generator.permutation(np.flatnonzero(y == label))[:per_class] for y in (first.y[rows], real.y))
+        if min(len(mine), len(own)) < 3:
             return None
-        value, error = _distance_gap(own, first.x[rows[mine]], other.x[other_rows[mine]])
+        value, error = _distance_gap(real.x[own], first.x[rows[mine]], other.x[other_rows[mine]])
         values.append(value)
         errors.append(error)
-        degrees += int(mine.sum()) - 1
+        degrees += len(mine) - 1
     error = math.sqrt(sum(e**2 for e in errors)) / len(errors)
     return Estimate.student(float(np.mean(values)), error, degrees, confidence)
 

@@ -82,6 +82,16 @@ def test_paired_distance_intervals_cover():
     assert covered >= 200 * (0.95 - 3 * 0.0154)
 
 
+def test_paired_distance_of_some_pairs():
+    """A quarter of the samples: the same number with an interval about twice as wide."""
+    sets = [make_set("a", per_class=200, seed=1 + (s < 1), scale=s).features for s in (1, 0.9, 0.7)]
+    whole, quarter = (paired_distance(*sets, per_class=n) for n in (None, 50))
+    assert quarter.lo < whole < quarter.hi
+    assert quarter.half_width / whole.half_width == pytest.approx(2, abs=0.3)
+    assert paired_distance(*sets, per_class=50, seed=1) != quarter
+    assert paired_distance(*sets, per_class=200) == pytest.approx(whole, rel=1e-9)
+
+
 def test_paired_distance_needs_pairs():
     real, first = make_set("a").features, make_set("b", seed=1).features
     assert paired_distance(real, first, dataclasses.replace(first, index=first.index + 1000)) is None
