@@ -144,7 +144,7 @@ def compare_sets(
         warnings.append(f"no comparison with {fakes[0].name}, fewer than three pairs in a class: {few(unpaired)}")
     features = {fake.name: fake.features for fake in fakes}
     closest = features.pop(_closest(reports))
-    some = {"per_class": options.get("per_class"), "seed": seed}
+    some: dict[str, Any] = {"per_class": options.get("per_class"), "seed": seed}
     farther = {name: paired_distance(real.features, closest, other, **some) for name, other in features.items()}
     settings = {"seed": seed, "resamples": resamples, "common_classes": common_classes, **options}
     return Comparison(real, tuple(fakes), reports, against, farther, tuple(warnings), settings)
