@@ -165,6 +165,8 @@ def _run(real: str, fakes: Sequence[str], names: Sequence[str], settings: Settin
     if not first_process():  # under accelerate launch all processes extract, one measures
         return
     options = {"splits": 4, "neighbour_queries": 500, "fid": False} if settings.quick else {}
+    if settings.per_class is not None:
+        options["per_class"] = settings.per_class
     with notes.status("measuring") as status:
         comparison = compare_sets(
             real_set,
@@ -173,7 +175,6 @@ def _run(real: str, fakes: Sequence[str], names: Sequence[str], settings: Settin
             seed=settings.seed,
             resamples=settings.permutations,
             progress=lambda what: status.update(f"measuring {escape(what)}"),
-            per_class=settings.per_class,
             **options,
         )
         status.update("writing the report")

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from feature_sets import features, make_set
+from scipy import stats
 
 from kdist.evals import energy_distance
 from kdist.evals.features import Features
@@ -63,6 +64,29 @@ def test_paired_distance_is_the_difference_of_the_distances():
     assert (float(back), *back.interval) == pytest.approx((-float(gap), -gap.hi, -gap.lo), rel=1e-9)
     same = paired_distance(real.features, first.features, first.features)
     assert (float(same), same.lo, same.hi) == (0, 0, 0)
+
+
+def test_paired_distance_with_fewer_real_samples_than_pairs():
+    """Its value, and its error: about the jackknife's, over pairs and over real samples."""
+    real, first, other = (
+        make_set("a", classes=1, per_class=n, seed=s, scale=scale).features.x.astype(float)
+        for n, s, scale in ((12, 1, 1), (40, 2, 1), (40, 3, 0.5))
+    )
+    y = {n: np.zeros(n, dtype=np.int64) for n in (12, 40)}
+    sets = [Features(x.astype(np.float32), y[len(x)], np.arange(len(x)), {}) for x in (real, first, other)]
+
+    def gap(real, first, other):
+        return energy_distance(real, other) - energy_distance(real, first)
+
+    def spread(left_out):
+        return (len(left_out) - 1) / len(left_out) * np.square(left_out - np.mean(left_out)).sum()
+
+    found = paired_distance(*sets)
+    assert float(found) == pytest.approx(gap(real, first, other), rel=1e-5)  # float32
+    by_pair = [gap(real, *(np.delete(x, i, axis=0) for x in (first, other))) for i in range(40)]
+    by_real = [gap(np.delete(real, i, axis=0), first, other) for i in range(12)]
+    error = np.sqrt(spread(by_pair) + spread(by_real))
+    assert found.half_width / stats.t.ppf(0.975, 39) == pytest.approx(error, rel=0.1)  # without second-order terms
 
 
 def test_paired_distance_intervals_cover():

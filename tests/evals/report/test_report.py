@@ -20,6 +20,7 @@ from kdist.evals.features.feature_set import Features
 from kdist.evals.report import MeasuredSet, compare_sets, write_report
 from kdist.evals.report.gallery import gallery
 from kdist.evals.report.glossary import MEANINGS, STATISTICS, number
+from kdist.evals.report.paired import paired_distance
 from kdist.evals.report.table import print_tables
 from kdist.evals.sources import ArraySource
 from kdist.evals.statistics.results import PooledDistortion
@@ -46,6 +47,13 @@ def test_numbers_are_those_of_measure(comparison):
     real, fake = comparison.real.features, comparison.fakes[1].features
     again = measure(real.x, fake.x, real.y, fake.y, class_names=None, **QUICK)
     assert comparison.reports["shrunk"].to_dict() == again.to_dict()
+
+
+def test_some_samples_of_a_class_are_compared_in_pairs_too(comparison):
+    some = compare_sets(comparison.real, comparison.fakes, per_class=20, resamples=0, splits=0, neighbour_queries=0)
+    real, plain, shrunk = (entry.features for entry in (comparison.real, *comparison.fakes))
+    assert some.farther["shrunk"] == paired_distance(real, plain, shrunk, per_class=20)
+    assert some.farther["shrunk"] != comparison.farther["shrunk"]
 
 
 def test_ranking_and_summary(comparison):

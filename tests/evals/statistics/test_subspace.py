@@ -5,7 +5,7 @@ import pytest
 
 from kdist.evals import Estimate
 from kdist.evals.statistics.resampling import Resampling
-from kdist.evals.statistics.subspace import held_out_bases, log_det_bias, subspace_findings
+from kdist.evals.statistics.subspace import _log_det_ratios, held_out_bases, log_det_bias, subspace_findings
 
 PLAIN = Resampling(0.95, 0, [np.random.default_rng(0)])
 
@@ -91,3 +91,15 @@ def test_bad_input() -> None:
     log_det, *few = shown(real[:8, :6], 4)  # 4 samples in 6 dimensions: no determinant, but variances
     assert np.isnan(log_det)
     assert np.isfinite(few).all()
+
+
+def test_determinants_below_rounding_count_as_rounding() -> None:
+    """Of two groups of 6 and 9 samples in two dimensions one has no spread at all: both ways round."""
+    residuals = np.random.default_rng(5).normal(size=(15, 2))
+    residuals[:6] = 0
+    products = (residuals[:, [0, 0, 1]] * residuals[:, [0, 1, 1]])[None]
+    first = (np.arange(15) < 6).astype(float)
+    found = [_log_det_ratios(products, 2, row[None], np.array([-50.0]))[0, 0] for row in (first, 1 - first)]
+    spread = np.linalg.slogdet(residuals.T @ residuals / 9)[1] - log_det_bias(9, 2)
+    none = -50 - log_det_bias(6, 2)
+    assert found == pytest.approx([none - spread, spread - none], rel=1e-12)

@@ -21,6 +21,7 @@ from kdist.evals import as_source, extract
 from kdist.evals.features.extraction import content_hash
 from kdist.evals.features.feature_set import Features
 from kdist.evals.report import html
+from kdist.evals.statistics import inputs
 from scripts.pages.command_line import kdist
 
 OUTPUTS = {"report.html", "results.json", "classes.csv", "classes.png", "directions.png", "statistics.png"}
@@ -117,7 +118,7 @@ def test_measure_folder_against_npz(run, tmp_path, real_digits):
     assert json.loads((tmp_path / "out" / "results.json").read_text())["sets"] == results["sets"]  # the same seed
 
 
-def test_some_samples_of_each_class(undrawn, run, tmp_path):
+def test_some_samples_of_each_class(undrawn, run, tmp_path, monkeypatch):
     for name, seed in (("real", 0), ("fake", 1)):
         write_features(tmp_path / f"{name}.npz", per_class=30, seed=seed)
     result = run("measure", "real.npz", "fake.npz", "--per-class", 20, "--quick", "--out", "out")
@@ -126,6 +127,9 @@ def test_some_samples_of_each_class(undrawn, run, tmp_path):
     assert results["settings"]["per_class"] == 20
     assert {entry["n_real"] for entry in results["sets"][0]["distortion"]["classes"]} == {20}
     assert "at most 20 samples of a class" in " ".join(result.output.split())
+    monkeypatch.setattr(inputs, "memory", lambda: 4 * 8 * 60**2 - 1)
+    refused = run("measure", "real.npz", "fake.npz", "--out", "out")
+    assert re.search(r"real.npz and fake.npz: class 2 .* \(--per-class on the command line\)", str(refused.exception))
 
 
 def test_sweep_of_the_shipped_model(run, tmp_path):
