@@ -63,6 +63,7 @@ def main(
     dimension: Annotated[int, typer.Option(min=1, help="Width of the features.")] = 2048,
     threads: Annotated[int, typer.Option(min=1, help="Threads of BLAS and torch.")] = 2,
     resamples: Annotated[int, typer.Option(min=0, help="Also time measure() with so many; 0: do not.")] = 999,
+    splits: Annotated[int, typer.Option(min=0, help="Random halves of measure(); 0 for none.")] = 8,
     clean_fid: Annotated[bool, typer.Option(help="Also time clean-fid's distance for one class.")] = True,
     parts: Annotated[bool, typer.Option(help="Also time Fréchet distances, streaming and measure() in part.")] = True,
     out: Annotated[Path | None, typer.Option(help="JSON file for the numbers.")] = None,
@@ -104,15 +105,21 @@ def main(
             )
         if parts:
             timed("streaming moments", lambda: _streamed(real, fake, labels, classes), lambda d: f"trace ratio {d:.4f}")
-            timed("all statistics", lambda: measure(real, fake, *labels, resamples=0), _headline)
+            timed("all statistics", lambda: measure(real, fake, *labels, resamples=0, splits=splits), _headline)
         if parts and resamples:
             timed(
                 f"classes alone, {resamples} resamples",
-                lambda: measure(real, fake, *labels, resamples=resamples, fid=False, neighbour_queries=0),
+                lambda: measure(
+                    real, fake, *labels, resamples=resamples, splits=splits, fid=False, neighbour_queries=0
+                ),
                 _headline,
             )
         if resamples:
-            timed(f"with {resamples} resamples", lambda: measure(real, fake, *labels, resamples=resamples), _headline)
+            timed(
+                f"with {resamples} resamples",
+                lambda: measure(real, fake, *labels, resamples=resamples, splits=splits),
+                _headline,
+            )
         if clean_fid:
             timed(
                 "clean-fid Fréchet, one class",
