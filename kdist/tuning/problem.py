@@ -196,7 +196,7 @@ def make_problem(
     features = pixels(images) if features is None else features
     own = own or []
     reference = Reference(as_features(features, images), own, classes)
-    digest = {class_: reference.features[class_].shape[0] for class_ in classes}
+    digest = {class_: reference.residuals[class_].shape[0] for class_ in classes}
     about = {
         "levels": [float(f"{sigma:.5g}") for sigma in seen.called],
         "classes": len(classes),

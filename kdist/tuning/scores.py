@@ -55,7 +55,7 @@ class Reference:
         from kdist.evals.statistics.energy import distance_sums
 
         labels_ = np.asarray(labels)
-        self.features: dict[Any, np.ndarray] = {}
+        self.residuals: dict[Any, np.ndarray] = {}
         self._mean: dict[Any, np.ndarray] = {}
         self._variance: dict[Any, float] = {}
         self._distance: dict[Any, float] = {}
@@ -65,7 +65,7 @@ class Reference:
             if len(own) < 2:
                 raise ValueError(f"real: class {class_!r} has {len(own)} samples; at least 2 are needed")
             self._mean[class_] = own.mean(axis=0)
-            self.features[class_] = own = own - self._mean[class_]
+            self.residuals[class_] = own = own - self._mean[class_]
             self._variance[class_] = float(own.var(axis=0, ddof=1).sum())
             self._distance[class_] = float(distance_sums(own, own)[0].sum() / (len(own) * (len(own) - 1)))
             if not self._distance[class_] > 1e-7 * np.linalg.norm(self._mean[class_]):  # the rounding of float32
@@ -83,7 +83,7 @@ class Reference:
         labels_ = np.asarray(labels)
         result = {name: np.zeros(len(features)) for name in ("class", *_COLUMNS)}
         products = (features - self.centre) @ (features - self.centre).T
-        for number, (class_, real) in enumerate(self.features.items()):
+        for number, (class_, real) in enumerate(self.residuals.items()):
             rows = np.flatnonzero(labels_ == class_)
             result["class"][rows] = number
             n, x, own = len(rows), features[rows], products[np.ix_(rows, rows)]

@@ -111,9 +111,16 @@ def test_paired_distance_of_some_pairs():
     sets = [make_set("a", per_class=200, seed=1 + (s < 1), scale=s).features for s in (1, 0.9, 0.7)]
     whole, quarter = (paired_distance(*sets, per_class=n) for n in (None, 50))
     assert quarter.lo < whole < quarter.hi
-    assert quarter.half_width / whole.half_width == pytest.approx(2, abs=0.3)
+    assert quarter.half_width / whole.half_width == pytest.approx(2, abs=0.3)  # 50 samples know their spread to 10 %
     assert paired_distance(*sets, per_class=50, seed=1) != quarter
     assert paired_distance(*sets, per_class=200) == pytest.approx(whole, rel=1e-9)
+
+
+def test_paired_distance_to_equal_real_samples_is_undefined():
+    once = np.random.default_rng(0).normal(size=(9, 300)).astype(np.float32)
+    real = np.concatenate([once[:1], once[:1], np.nextafter(once[:1], np.float32(9))])  # but for float32's last digit
+    sets = [Features(x, np.zeros(len(x), dtype=np.int64), np.arange(len(x)), {}) for x in (real, once[1:5], once[5:])]
+    assert np.isnan(paired_distance(*sets))
 
 
 def test_paired_distance_needs_pairs():

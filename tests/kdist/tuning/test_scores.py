@@ -91,6 +91,10 @@ def test_a_judge_gives_labels_or_probabilities():
 def test_a_class_without_spread_is_refused():
     with pytest.raises(ValueError, match="class 1 are the same"):
         Reference(np.array([[0.0], [1.0], [2.0], [2.0]]), [0, 0, 1, 1], [0, 1])
+    once = np.random.default_rng(0).normal(size=(2, 300)).astype(np.float32)
+    again = np.nextafter(once[1:], np.float32(9))  # equal but for the last digit of float32
+    with pytest.raises(ValueError, match="class 1 are the same"):
+        Reference(np.concatenate([once, once[1:], again]).astype(float), [0, 1, 1, 1], [1])
     with pytest.raises(ValueError, match="class 1 has 1 samples"):
         Reference(np.array([[0.0], [1.0], [2.0]]), [0, 0, 1], [0, 1])
 
