@@ -27,6 +27,7 @@ from scipy import special
 from .estimate import NAN, Estimates
 from .frechet import nuclear_norm
 from .gram import double_centre, participation, squared_distances
+from .products import eigenvalues
 from .resampling import Finding, Null, Splits
 
 __all__ = ["MATCHED", "coverage", "density", "matched_findings", "precision", "recall", "vendi"]
@@ -52,7 +53,7 @@ def vendi(gram: np.ndarray) -> np.ndarray:
     similarity = gram / (lengths[..., :, None] * lengths[..., None, :])
     every = np.arange(gram.shape[-1])
     similarity[..., every, every] = 1.0
-    shares = np.maximum(np.linalg.eigvalsh(similarity), 0.0) / gram.shape[-1]
+    shares = np.maximum(eigenvalues(similarity), 0.0) / gram.shape[-1]
     return np.exp(special.entr(shares).sum(axis=-1))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .inputs import as_features
+from .products import product
 
 __all__ = ["distance_sums", "energy_distance"]
 
@@ -74,7 +75,7 @@ def distance_sums(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np
     for start in range(0, len(first), step):
         some = slice(start, start + step)
         block = first[some]
-        distances = block @ second.T
+        distances = product(block, second.T)
         distances *= -2
         distances += norms
         distances += np.square(block).sum(axis=1)[:, None]

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
+from .products import eigenvalues, product, scatter_matrix, singular_values
 from .workers import Each
 
 __all__ = ["Frechet", "frechet_distance", "frechet_from_moments", "frechet_in_parts", "nuclear_norm"]
@@ -80,7 +81,7 @@ def frechet_in_parts(first: np.ndarray, second: np.ndarray, each: Each) -> Frech
     means = first.mean(axis=0, dtype=np.float64), second.mean(axis=0, dtype=np.float64)
     first, second = first - means[0], second - means[1]
     degrees = len(first) - 1, len(second) - 1
-    cross = nuclear_norm(first @ second.T) / np.sqrt(degrees[0] * degrees[1])
+    cross = nuclear_norm(product(first, second.T)) / np.sqrt(degrees[0] * degrees[1])
     traces = np.vdot(first, first) / degrees[0] + np.vdot(second, second) / degrees[1]
     return Frechet(float(np.sum((means[0] - means[1]) ** 2)), float(traces - 2 * cross))
 
@@ -92,10 +93,10 @@ def nuclear_norm(matrices: np.ndarray) -> np.ndarray:
     of the largest are lost to rounding then.
     """
     if min(matrices.shape[-2:]) <= _SMALL:
-        return np.linalg.svd(matrices, compute_uv=False).sum(axis=-1)
+        return singular_values(matrices).sum(axis=-1)
     if matrices.shape[-2] > matrices.shape[-1]:
         matrices = matrices.swapaxes(-1, -2)
-    squares = np.linalg.eigvalsh(matrices @ matrices.swapaxes(-1, -2))
+    squares = eigenvalues(product(matrices, matrices.swapaxes(-1, -2)))
     return np.sqrt(np.maximum(squares, 0.0)).sum(axis=-1)
 
 
@@ -107,14 +108,14 @@ def _moments(sets: Sequence[np.ndarray], each: Each) -> list[tuple[np.ndarray, n
     """
     means = list(each(functools.partial(np.mean, axis=0, dtype=np.float64), sets))
 
-    def product(part: tuple[int, int]) -> np.ndarray:
+    def scattered(part: tuple[int, int]) -> np.ndarray:
         k, start = part
         centred = sets[k][start : start + _ROWS_AT_ONCE] - _rounded(means[k], sets[k])
-        return centred.T @ centred  # NumPy knows it for symmetric: half the work
+        return scatter_matrix(centred)
 
     parts = [(k, start) for k, features in enumerate(sets) for start in range(0, len(features), _ROWS_AT_ONCE)]
     scatters = [np.zeros((len(mean), len(mean))) for mean in means]
-    for (k, _), part in zip(parts, each(product, parts), strict=True):
+    for (k, _), part in zip(parts, each(scattered, parts), strict=True):
         scatters[k] += part
     found = []
     for features, mean, scatter in zip(sets, means, scatters, strict=True):
@@ -143,11 +144,10 @@ def frechet_from_moments(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray,
     """
     try:
         root = np.linalg.cholesky(cov1)
-        product, _ = linalg.lapack.dsygst(cov2, root, itype=2, lower=1)  # R^T S2 R, its lower half
     except linalg.LinAlgError:  # singular: more dimensions than samples
         values, vectors = linalg.eigh(cov1)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
-        product = root.T @ cov2 @ root
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(product), 0.0)).sum()
+    squares = product(product(root.T, cov2), root)
+    cross = np.sqrt(np.maximum(eigenvalues(squares), 0.0)).sum()
     difference = np.asarray(mean1) - np.asarray(mean2)
     return Frechet(float(difference @ difference), float(np.trace(cov1) + np.trace(cov2) - 2 * cross))

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from .estimate import NAN
+from .products import product
 from .resampling import Splits
 
 __all__ = [
@@ -85,10 +86,10 @@ def split_means(grams: np.ndarray, members: np.ndarray, *, anchor: Anchor | None
     norms, sums = np.diagonal(grams, axis1=1, axis2=2), grams.sum(axis=1)
     n_a = int(members[0].sum())
     n_b = members.shape[1] - n_a
-    norms_a = norms @ members.T
+    norms_a = product(norms, members.T)
     norms_b = norms.sum(axis=1, keepdims=True) - norms_a
     all_pairs = (sums - norms).sum(axis=1, keepdims=True)
-    from_a = (sums - norms) @ members.T  # pairs that begin in a
+    from_a = product(sums - norms, members.T)  # pairs that begin in a
     if n_a <= n_b:
         within_a = _pairs_within(grams, members)
         across = from_a - within_a
@@ -110,13 +111,13 @@ def _pairs_within(grams: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 
 def _pairs_by_product(grams: np.ndarray, members: np.ndarray) -> np.ndarray:
-    totals = -np.diagonal(grams, axis1=1, axis2=2) @ members.T
+    totals = -product(np.diagonal(grams, axis1=1, axis2=2), members.T)
     for gram, total in zip(grams, totals, strict=True):
         for start in range(0, len(gram), _COLUMNS):
             stop = start + _COLUMNS
             columns = gram[:stop, start:stop].copy()
             columns[:start] *= 2  # and none for the rows below
-            total += np.einsum("bn,bn->b", members[:, :stop] @ columns, members[:, start:stop])
+            total += np.einsum("bn,bn->b", product(members[:, :stop], columns), members[:, start:stop])
     return totals
 
 
@@ -125,7 +126,7 @@ def _pairs_by_sample(grams: np.ndarray, members: np.ndarray) -> np.ndarray:
     samples, having = np.nonzero(members.T)  # in each sample's turn, the splits that have it in the group
     ends = np.bincount(samples, minlength=members.shape[1]).cumsum()
     for i, splits in enumerate(np.split(having, ends[:-1])):
-        totals[splits] += members[splits, i + 1 :] @ grams[:, i, i + 1 :].T
+        totals[splits] += product(members[splits, i + 1 :], grams[:, i, i + 1 :].T)
     return 2 * totals.T
 
 
@@ -135,15 +136,15 @@ def _with_anchor(means: SplitMeans, grams: np.ndarray, members: np.ndarray, anch
     n_a = int(members[0].sum())
     n_b = members.shape[1] - n_a
     keep, sums = (1 - weight) / n_b, grams.sum(axis=1)
-    in_a, in_all = to_anchor @ members.T, to_anchor.sum(axis=1, keepdims=True)
+    in_a, in_all = product(to_anchor, members.T), to_anchor.sum(axis=1, keepdims=True)
     in_b = in_all - in_a
     # <z_i, u> = keep * <z_i, sum over b> + weight * to_anchor, summed over a, and over all samples
     first_a = keep * n_a * n_b * means.ab + weight * in_a
-    first = keep * (sums.sum(axis=1, keepdims=True) - sums @ members.T) + weight * in_all
+    first = keep * (sums.sum(axis=1, keepdims=True) - product(sums, members.T)) + weight * in_all
     second_a, second = np.zeros(means.ab.shape), np.zeros(means.ab.shape)
     for k, start in itertools.product(range(len(grams)), range(0, members.shape[1], _COLUMNS)):
         some = slice(start, start + _COLUMNS)
-        components = members @ (-keep * grams[k, :, some])
+        components = product(members, -keep * grams[k, :, some])
         components += keep * sums[k, some] + weight * to_anchor[k, some]
         squares = np.square(components, out=components)
         second_a[k] += np.einsum("bn,bn->b", squares, members[:, some])

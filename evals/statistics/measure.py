@@ -24,6 +24,7 @@ from .estimate import Estimate
 from .frechet import frechet_in_parts
 from .inputs import Array, Checked, Judged, check_inputs, check_memory, check_options
 from .memorisation import nearest_distances
+from .products import product
 from .resampling import Finding, Resampling
 from .results import SCHEMA, ClassDistortion, DistortionReport, PooledDistortion
 from .separability import neighbour_accuracies, proportion, scatter_ratio
@@ -207,10 +208,10 @@ class _Samples:
         for j, k in enumerate(classes):
             np.subtract(data.fake[in_fake[j]], self.origin, out=samples[:n_fake])
             np.subtract(data.real[in_real[j]], self.origin, out=samples[n_fake:])
-            np.matmul(samples, samples.T, out=grams[j])
-            np.matmul(samples, self.origin, out=to_origin[j])
+            grams[j] = product(samples, samples.T)
+            to_origin[j] = product(samples, self.origin)
             if scores is not None:
-                np.matmul(samples, self.bases[k], out=scores[j])
+                scores[j] = product(samples, self.bases[k])
             if nearest is not None and data.training is not None:
                 nearest[j] = nearest_distances(samples, data.training[data.training_rows[k]] - self.origin)
         correct = confidences = None

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .products import product
+
 __all__ = ["nearest_distances"]
 
 _DISTANCES_AT_ONCE = 1 << 22  # 32 MB
@@ -23,6 +25,6 @@ def nearest_distances(queries: np.ndarray, reference: np.ndarray) -> np.ndarray:
     for start in range(0, len(queries), step):
         block = queries[start : start + step]
         lengths = np.square(block).sum(axis=1)[:, None] + norms
-        squares = lengths - 2 * block @ reference.T
+        squares = lengths - 2 * product(block, reference.T)
         nearest.append(np.where(squares > 1e-14 * lengths, squares, 0.0).min(axis=1))
     return np.sqrt(np.concatenate(nearest))

@@ -28,6 +28,7 @@ from scipy.spatial.distance import cdist
 
 from .diversity import vendi
 from .estimate import NAN, Estimate, variance_degrees
+from .products import product
 
 __all__ = ["Jackknife", "PairedClass", "compare_pairs", "pooled"]
 
@@ -102,10 +103,10 @@ def compare_pairs(
         The numbers; nan where the reference samples are all the same.
     """
     x, y = (samples.astype(np.float64) - centre for samples in (reference, own))
-    grams = x @ x.T, y @ y.T
+    grams = product(x, x.T), product(y, y.T)
     within, own_within, across = cdist(x, x), cdist(y, y), cdist(x, y)
     kernel = across + across.T - within - own_within
-    moved = (y - x) @ (y - x).T
+    moved = product(y - x, (y - x).T)
     for products in (kernel, moved):
         np.fill_diagonal(products, 0.0)
     length = grams[0] - np.diag(np.diagonal(grams[0]))
@@ -124,7 +125,7 @@ def compare_pairs(
         displacement = Jackknife(NAN, NAN, NAN)
     signs = generator.choice([-1.0, 1.0], size=(resamples, len(x)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        swapped = ((signs @ kernel) * signs).sum(axis=1) / within.sum()
+        swapped = (product(signs, kernel) * signs).sum(axis=1) / within.sum()
     scores = [float(vendi(gram)) for gram in grams]
     return PairedClass(distance, swapped, log_vendi, log_spread, scores[1], scores[0], displacement, len(x))
 

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import special, stats
 
 from .estimate import NAN, Estimate, exp
+from .products import product
 from .workers import Each
 
 __all__ = ["between_scatter", "class_probabilities", "neighbour_accuracies", "proportion", "scatter_ratio"]
@@ -162,7 +163,7 @@ def _nearest(queries: np.ndarray, real: np.ndarray, k: int, themselves: np.ndarr
     def among(some: slice, start: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows of a block nearest to some queries, and squares of how far they are, but for the query's length."""
         block = (real[start : start + _ROWS_AT_ONCE] - centre).astype(np.float32, copy=False)
-        distances = points[some] @ block.T
+        distances = product(points[some], block.T)
         distances *= -2
         distances += np.einsum("nd,nd->n", block, block)
         own = themselves[some] - start

@@ -25,6 +25,7 @@ from scipy import linalg, special
 
 from .estimate import NAN, Estimates, variance_degrees
 from .gram import squared_residuals
+from .products import product
 from .resampling import Finding, Null, Splits
 
 __all__ = [
@@ -72,7 +73,7 @@ def held_out_squares(grams: np.ndarray, n_fake: int, count: int) -> np.ndarray |
     axes = [linalg.eigh(block, subset_by_index=leading, check_finite=False) for block in inner[:, fit]]
     values, vectors = (np.stack(part) for part in zip(*axes, strict=True))
     kept = values > 1e-12 * np.maximum(values[:, -1:], 1e-300)
-    scores = inner @ (vectors / np.sqrt(np.where(kept, values, np.inf))[:, None, :])
+    scores = product(inner, vectors / np.sqrt(np.where(kept, values, np.inf))[:, None, :])
     squares = []
     for rows in (slice(0, n_fake), score):
         own = scores[:, rows] - scores[:, rows].mean(axis=1, keepdims=True)
@@ -172,7 +173,7 @@ def _studentised(both: np.ndarray, members: np.ndarray, *, own_means: bool = Fal
             degree of freedom; permuted groups pay nothing.
     """
     columns, n = both.shape[2] // 2, both.shape[1]
-    in_a, total = both.transpose(0, 2, 1) @ members.T, both.sum(axis=1)[:, :, None]
+    in_a, total = product(both.transpose(0, 2, 1), members.T), both.sum(axis=1)[:, :, None]
     n_a = int(members[0].sum())
     logs, variance = 0.0, 0.0
     for sign, sums, size in ((1, in_a, n_a), (-1, total - in_a, n - n_a)):

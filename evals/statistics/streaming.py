@@ -19,6 +19,7 @@ import torch
 from .frechet import Frechet, frechet_from_moments
 from .inputs import as_features, as_labels
 from .moments import overshoot_parts
+from .products import scatter_matrix
 from .separability import between_scatter
 
 __all__ = ["ClassMoments", "MomentDistortion", "compare_moments"]
@@ -78,7 +79,7 @@ class ClassMoments:
         batch.total_mean = features.mean(axis=0)
         if batch.total_scatter is not None:
             centred = features - batch.total_mean
-            batch.total_scatter = centred.T @ centred
+            batch.total_scatter = scatter_matrix(centred)
         return self.merge(batch)
 
     def merge(self, other: ClassMoments) -> ClassMoments:

@@ -18,6 +18,7 @@ import numpy as np
 from scipy import special
 
 from .estimate import NAN, Estimates
+from .products import product
 from .resampling import Finding, Splits
 from .spread import ROUNDING, ratio_findings
 from .workers import Each
@@ -50,13 +51,13 @@ def held_out_bases(
         basis = np.linalg.qr(np.random.default_rng(seed).normal(size=(width, min(count + 4, width))))[0]
         chunks = [classes[start : start + _CLASSES_AT_ONCE] for start in range(0, len(classes), _CLASSES_AT_ONCE)]
         for _ in range(_POWER_ITERATIONS):
-            product = np.zeros_like(basis)
+            total = np.zeros_like(basis)
             for chunk in chunks:
                 samples = features[np.concatenate([rows[k] for k in chunk])]  # float32 will do, if those they were
                 centres = np.repeat(means[chunk] @ basis, [len(rows[k]) for k in chunk], axis=0)
-                scores = (samples @ basis.astype(samples.dtype)) - centres  # each class's add up to 0
-                product += samples.T @ scores.astype(samples.dtype)
-            basis = np.linalg.svd(product, full_matrices=False)[0]  # columns by falling variance
+                scores = product(samples, basis.astype(samples.dtype)) - centres  # each class's add up to 0
+                total += product(samples.T, scores.astype(samples.dtype))
+            basis = np.linalg.svd(total, full_matrices=False)[0]  # columns by falling variance
         return basis[:, :count]
 
     bases = list(each(leading, [range(1, len(rows), 2), range(0, len(rows), 2)]))
@@ -123,7 +124,7 @@ def _log_det_ratios(products: np.ndarray, k: int, members: np.ndarray, least: np
     n, n_a = products.shape[1], int(members[0].sum())
     log_dets = np.empty((2, len(products), len(members)))
     for j, own in enumerate(products):
-        in_a = own.T @ members.T
+        in_a = product(own.T, members.T)
         both = np.stack([in_a, own.sum(axis=0)[:, None] - in_a], axis=1)
         log_dets[:, j] = _log_dets(both.reshape(len(in_a), -1), k).reshape(2, -1)
     for own, size in zip(log_dets, (n_a, n - n_a), strict=True):

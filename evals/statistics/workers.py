@@ -21,14 +21,14 @@ def workers(needed: float) -> Iterator[tuple[Each, Callable[..., Future[Any]]]]:
     """``map`` over threads, and a way to submit what hands them its work at the same time.
 
     All arithmetic goes to them: threads within its small products would only get into each other's way. Where memory
-    has room for few, BLAS has the other processors.
+    has room for few, the products have the other processors.
 
     Args:
         needed: bytes that each of them may take.
     """
     threads = torch.get_num_threads()
     count = max(1, min(threads, int(memory() / 2 // max(needed, 1))))
-    with _blas_threads(threads // count):
+    with _product_threads(threads // count):
         pools = ThreadPoolExecutor(count), ThreadPoolExecutor(1)
         try:
             yield pools[0].map, pools[1].submit
@@ -43,6 +43,18 @@ def memory() -> float:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, OSError, ValueError):  # Windows has no such function
         return 2.0**34
+
+
+@contextmanager
+def _product_threads(count: int) -> Iterator[None]:
+    """So many for each product of torch's, NumPy's and SciPy's, in threads that start from now on."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with _blas_threads(count):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _blas_threads(count: int) -> AbstractContextManager[Any]:

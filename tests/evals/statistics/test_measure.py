@@ -1,11 +1,13 @@
 """``measure``: known distortions recovered, invariances, self-consistency, and every bad input refused by name."""
 
+import contextlib
 import copy
 import dataclasses
 import json
 import math
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -186,6 +188,16 @@ def test_neighbours_and_global_mean() -> None:
     assert abs(moved.pooled.overshoot) < 0.01
 
 
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_same_seed_same_report_and_torch_like_numpy() -> None:
     real, fake = samples(15).astype(np.float32), samples(16).astype(np.float32)
     one = measure(real, fake, LABELS, LABELS, resamples=49, seed=3)
@@ -193,12 +205,8 @@ def test_same_seed_same_report_and_torch_like_numpy() -> None:
         torch.from_numpy(real), torch.from_numpy(fake), torch.from_numpy(LABELS), LABELS.tolist(), resamples=49, seed=3
     )
     other = measure(real, fake, LABELS, LABELS, resamples=49, seed=4)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
+    with torch_threads(3):
         side_by_side = measure(real, fake, LABELS, LABELS, resamples=49, seed=3)
-    finally:
-        torch.set_num_threads(threads)
 
     def digits(report: DistortionReport) -> Any:
         # ten: the last ones of a product depend on where BLAS finds its arrays in memory, once in some 150 runs
@@ -257,14 +265,16 @@ def test_a_class_too_large_for_memory_is_refused_with_what_to_do(monkeypatch: py
 
 
 def test_fewer_workers_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of the memory for three of them; BLAS has the processors that are left."""
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    """Half of the memory for three of them; products have the processors that are left, and in the end all again."""
     monkeypatch.setattr(sys.modules[workers.__module__], "memory", lambda: 700.0)
-    with workers(100) as (each, _):
-        assert each.__self__._max_workers == 3  # type: ignore[attr-defined]
-        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {2}
-    with workers(1000) as (each, _):  # too much, but there is no way with none
-        assert each.__self__._max_workers == 1  # type: ignore[attr-defined]
+    with torch_threads(6):
+        with workers(100) as (each, aside):
+            assert each.__self__._max_workers == 3  # type: ignore[attr-defined]
+            assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {2}
+            assert {*each(lambda _: torch.get_num_threads(), range(9)), aside(torch.get_num_threads).result()} == {2}
+        with workers(1000) as (each, _):  # too much, but there is no way with none
+            assert each.__self__._max_workers == 1  # type: ignore[attr-defined]
+        assert torch.get_num_threads() == 6
 
 
 def test_progress_counts_classes(monkeypatch: pytest.MonkeyPatch) -> None:
