@@ -12,8 +12,8 @@ import torch
 
 from ..features.feature_set import Features, make_comparable
 from ..labels import as_labels, check_names
+from .memory import memory
 from .separability import class_probabilities
-from .workers import memory
 
 __all__ = [
     "Array",
@@ -137,14 +137,14 @@ def check_memory(classes: Sequence[tuple[Any, str, np.ndarray, np.ndarray]]) -> 
     """Bytes that the largest class takes: four matrices of all its pairs.
 
     Raises:
-        ValueError: the machine has less.
+        ValueError: there is less.
     """
     size, name, *sides = max((len(real) + len(fake), name, len(real), len(fake)) for _, name, real, fake in classes)
     needed, there = 4 * 8.0 * size**2, memory()
     if needed > there:
         raise ValueError(
             f"class {name} has {sides[0]} real and {sides[1]} generated samples: comparing all pairs takes "
-            f"{needed / 2**30:.0f} GiB, and this machine has {there / 2**30:.0f}; per_class={_round(there)} compares "
+            f"{needed / 2**30:.0f} GiB, and there are {there / 2**30:.0f} here; per_class={_round(there)} compares "
             "so many of each class on each side, drawn at random"
         )
     return needed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,7 +10,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["Each", "memory", "workers"]
+from .memory import memory
+
+__all__ = ["Each", "workers"]
 
 Each = Callable[..., Iterable[Any]]  # the built-in map, or one that works side by side
 
@@ -35,14 +36,6 @@ def workers(needed: float) -> Iterator[tuple[Each, Callable[..., Future[Any]]]]:
         finally:
             for pool in pools:
                 pool.shutdown(cancel_futures=True)  # after an error nobody waits for the rest
-
-
-def memory() -> float:
-    """Bytes of this machine's memory; 16 GiB where the system does not say."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):  # Windows has no such function
-        return 2.0**34
 
 
 @contextmanager
