@@ -144,7 +144,7 @@ def check_memory(classes: Sequence[tuple[Any, str, np.ndarray, np.ndarray]]) -> 
     if needed > there:
         raise ValueError(
             f"class {name} has {sides[0]} real and {sides[1]} generated samples: comparing all pairs takes "
-            f"{needed / 2**30:.0f} GiB, and there are {there / 2**30:.0f} here; per_class={_round(there)} compares "
+            f"{needed / 2**30:.1f} GiB, and there are {there / 2**30:.1f} here; per_class={_round(there)} compares "
             "so many of each class on each side, drawn at random"
         )
     return needed

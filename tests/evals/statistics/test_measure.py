@@ -260,7 +260,7 @@ def test_a_class_too_large_for_memory_is_refused_with_what_to_do(monkeypatch: py
     monkeypatch.setattr(inputs, "memory", lambda: 4 * 8 * (2 * N) ** 2 - 1)
     with pytest.raises(ValueError, match=r"class 4 has 60 real and 60 generated samples.*per_class=20 ") as error:
         measure(real, fake, LABELS, LABELS)
-    assert "all pairs takes 0 GiB" in str(error.value)
+    assert "all pairs takes 0.0 GiB, and there are 0.0 here" in str(error.value)
     measure(real, fake, LABELS, LABELS, per_class=20, **POINT)
 
 
