@@ -52,7 +52,10 @@ def class_forest(reports: Mapping[str, DistortionReport], columns: Sequence[Colu
     )
     offsets = np.linspace(-0.3, 0.3, len(reports)) if len(reports) > 1 else np.zeros(1)
     for ax, column in zip(axes[0], columns, strict=True):
-        _floors(ax, column)
+        perfect = _floors(ax, column)
+        if column.statistic.ideal is not None:
+            ax.axvline(column.statistic.ideal, color="0.5", linewidth=0.8, zorder=1)
+            perfect.append(column.statistic.ideal)
         shown: list[Estimate] = []
         for index, (name, report) in enumerate(reports.items()):
             colour, marker = style(index)
@@ -63,10 +66,8 @@ def class_forest(reports: Mapping[str, DistortionReport], columns: Sequence[Colu
                 xerr=arms(found), fmt=marker, color=colour,
                 markersize=4, linewidth=1, label=name,
             )  # fmt: skip
-        ax.set_xlim(_limits(ax.get_xlim(), shown))
+        ax.set_xlim(_limits(ax.get_xlim(), shown, perfect))
         _say_what_is_beyond(ax, shown, np.concatenate([np.arange(len(column.entries)) + o for o in offsets]))
-        if column.statistic.ideal is not None:
-            ax.axvline(column.statistic.ideal, color="0.5", linewidth=0.8, zorder=1)
         ax.set_yticks(range(len(column.entries)), [_two_lines(entry.name) for entry in column.entries], fontsize=8)
         ax.set_ylim(rows - 0.5, -0.5)
         ax.set_title(column.title, fontsize=9)
@@ -76,9 +77,9 @@ def class_forest(reports: Mapping[str, DistortionReport], columns: Sequence[Colu
     return figure
 
 
-def _limits(drawn: tuple[float, float], shown: Sequence[Estimate]) -> tuple[float, float]:
+def _limits(drawn: tuple[float, float], shown: Sequence[Estimate], perfect: Sequence[float]) -> tuple[float, float]:
     """The axis without the few intervals that are so long, and the few values so far out, that nothing else could be
-    read: they run out of it."""
+    read: they run out of it. What would be perfect is always on it."""
     values = np.array([float(value) for value in shown])
     lengths = np.array([value.half_width for value in shown])
     known = np.isfinite(values)
@@ -89,6 +90,7 @@ def _limits(drawn: tuple[float, float], shown: Sequence[Estimate]) -> tuple[floa
     margin = typical + 0.1 * (high - low)
     if not margin > 0:
         return drawn
+    low, high = min([low, *perfect]), max([high, *perfect])
     return max(drawn[0], low - margin), min(drawn[1], high + margin)
 
 
@@ -110,7 +112,9 @@ def _say_what_is_beyond(ax: Axes, shown: Sequence[Estimate], places: np.ndarray)
             ax.annotate(words, where, xycoords=("axes fraction", "data"), ha=side, va="center", fontsize=7)
 
 
-def _floors(ax: Axes, column: Column) -> None:
+def _floors(ax: Axes, column: Column) -> list[float]:
+    """Draws the bands; the ends of the median one."""
+    drawn = []
     for place, entry in enumerate(column.entries):
         estimate = column.statistic.of(entry)
         floor = None if estimate is None else estimate.floor
@@ -119,6 +123,8 @@ def _floors(ax: Axes, column: Column) -> None:
                 [place - 0.42, place + 0.42], floor.lo, floor.hi, label="real against real" if not place else None,
                 **_REAL,
             )  # fmt: skip
+            drawn += [floor.interval] if math.isfinite(floor.lo) else []
+    return np.median(drawn, axis=0).tolist() if drawn else []
 
 
 def class_curve(reports: Mapping[str, DistortionReport]) -> Figure:
@@ -129,13 +135,16 @@ def class_curve(reports: Mapping[str, DistortionReport]) -> Figure:
         1, 2, figsize=(9.8, 4.2), width_ratios=(2.2, 1), sharey=True, layout="constrained"
     )
     floors = [e.trace_ratio.floor for e in next(iter(reports.values())).classes if e.trace_ratio.floor is not None]
+    perfect = [1.0]
     if floors:
-        low, high = (float(np.median([getattr(floor, end) for floor in floors])) for end in ("lo", "hi"))
-        left.axhspan(low, high, label="real against real\n(median class)", **_REAL)
-        right.axhspan(low, high, **_REAL)
+        band = np.median([floor.interval for floor in floors], axis=0).tolist()
+        left.axhspan(*band, label="real against real\n(median class)", **_REAL)
+        right.axhspan(*band, **_REAL)
+        perfect += band
     ratios = {name: np.array([float(e.trace_ratio) for e in report.classes]) for name, report in reports.items()}
     everything = np.concatenate(list(ratios.values()))
-    low, high = _range(np.append(everything, 1.0))
+    low, high = _range(everything)
+    low, high = min([low, *perfect]), max([high, *perfect])
     bins = np.histogram_bin_edges(everything, bins=40, range=(low, high))
     for index, (name, values) in enumerate(ratios.items()):
         colour, _ = style(index)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["class_table", "comparison_table", "measure_table", "plain_table", "print_tables"]
 
 FEW = 5  # classes at either end of the ranking
+_WIDEST = 22  # of a floor with its range, in 80 columns; of one with more digits the range alone is shown
 
 
 def measure_table(comparison: Comparison) -> Table:
@@ -31,8 +32,9 @@ def measure_table(comparison: Comparison) -> Table:
         assert estimate is not None
         reference = number(getattr(pooled, statistic.reference), statistic.form) if statistic.reference else ""
         if estimate.floor is not None:
-            floor = estimate.floor
-            reference = f"{number(floor, statistic.form)} {interval(floor, statistic.form)}".strip()
+            floor, ends = estimate.floor, interval(estimate.floor, statistic.form)
+            reference = f"{number(floor, statistic.form)} {ends}".strip()
+            reference = ends if len(reference) > _WIDEST else reference
         p_value = number(estimate.p_value, ".3f") if math.isfinite(estimate.p_value) else ""
         table.add_row(
             statistic.title,

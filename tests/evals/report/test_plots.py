@@ -4,7 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from kdist.evals import measure
 from kdist.evals.report import plots
+from kdist.evals.report.glossary import STATISTICS
 from kdist.evals.report.html import breakable
 from kdist.evals.statistics.estimate import Estimate
 
@@ -33,6 +35,26 @@ def test_values_beyond_the_axis_stand_at_its_edge(ax):
     plots._say_what_is_beyond(ax, [Estimate(v) for v in (1.0, 8.043, -3.0, np.nan)], np.arange(4.0))
     said = {text.get_text(): text.xy for text in ax.texts}
     assert said == {"8.04 →": (0.99, 1.0), "← -3.00": (0.01, 2.0)}
+
+
+@pytest.mark.parametrize("resamples", [0, 99])
+def test_what_would_be_perfect_is_in_the_picture_however_far_all_classes_are_from_it(resamples):
+    rng, labels = np.random.default_rng(0), np.arange(24).repeat(40)
+    real, fake = rng.normal(size=(2, len(labels), 64))
+    report = measure(real, 0.5 * fake, labels, labels, resamples=resamples, splits=0, fid=False, neighbour_queries=0)
+    statistics = [statistic for statistic in STATISTICS if statistic.field in ("trace_ratio", "energy_distance")]
+    forest = plots.class_forest({"a": report}, [plots.Column("", report.classes, s) for s in statistics])
+    curve = plots.class_curve({"a": report})
+    limits = [(s, ax.get_xlim()) for s, ax in zip(statistics, forest.axes, strict=True)]
+    limits += [(s, curve.axes[0].get_ylim()) for s in statistics if s.field == "trace_ratio"]
+    assert len(limits) == 3
+    for statistic, (low, high) in limits:
+        bands = [statistic.of(entry).floor for entry in report.classes] if resamples else []
+        middle = [np.median([band.lo for band in bands]), np.median([band.hi for band in bands])] if bands else []
+        for place in (statistic.ideal, *middle):
+            assert low < place < high, statistic.field
+    for figure in (forest, curve):
+        plt.close(figure)
 
 
 def test_names_break_between_words_and_numbers_do_not():

@@ -21,8 +21,9 @@ from kdist.evals.report import MeasuredSet, compare_sets, write_report
 from kdist.evals.report.gallery import gallery
 from kdist.evals.report.glossary import MEANINGS, STATISTICS, number
 from kdist.evals.report.paired import paired_distance
-from kdist.evals.report.table import print_tables
+from kdist.evals.report.table import measure_table, print_tables
 from kdist.evals.sources import ArraySource
+from kdist.evals.statistics.estimate import Estimate
 from kdist.evals.statistics.results import PooledDistortion
 
 QUICK = {"resamples": 39, "splits": 3, "neighbour_queries": 200}
@@ -195,6 +196,17 @@ def test_tables_fit_80_columns(comparison, count):
     assert max(map(len, lines)) <= 80
     assert "…" not in "".join(lines[:14])  # the numbers are not cut
     assert any(line.strip().startswith(("variance kept", "real vs real")) for line in lines)
+
+
+def test_no_number_is_cut_in_80_columns(comparison):
+    report = comparison.reports["shrunk"]
+    tiny = Estimate(5.4e-4, (1.1e-4, 9.8e-4), floor=Estimate(-1.2e-5, (-3.1e-4, 3.2e-4)), p_value=0.001)
+    report = dataclasses.replace(report, pooled=dataclasses.replace(report.pooled, kid=tiny, fid_mean=1.0))
+    console = Console(file=io.StringIO(), width=80, record=True)
+    console.print(measure_table(dataclasses.replace(comparison, reports={"shrunk": report})))
+    said = console.export_text()
+    assert "…" not in said
+    assert "0.00054 [0.00011, 0.00098]   [-0.00031, 0.00032] 0.001" in said
 
 
 def test_many_classes_stay_readable(tmp_path):
