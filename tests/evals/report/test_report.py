@@ -206,7 +206,7 @@ def test_no_number_is_cut_in_80_columns(comparison):
     console.print(measure_table(dataclasses.replace(comparison, reports={"shrunk": report})))
     said = console.export_text()
     assert "…" not in said
-    assert "0.00054 [0.00011, 0.00098]   [-0.00031, 0.00032] 0.001" in said
+    assert "0.00054 [0.00011, 0.00098] [-0.00031, 0.00032] 0.001" in " ".join(said.split())
 
 
 def test_many_classes_stay_readable(tmp_path):
