@@ -41,6 +41,13 @@ class Estimate(float):
         (True, (0.55, 0.74))
     """
 
+    __slots__ = (
+        "floor",
+        "interval",
+        "p_value",
+        "q_value",
+    )  # of 1000 classes there are 60 000 for the collector to visit
+
     interval: tuple[float, float]
     floor: Estimate | None
     p_value: float
