@@ -46,7 +46,7 @@ class Estimate(float):
         "interval",
         "p_value",
         "q_value",
-    )  # of 1000 classes there are 60 000 for the collector to visit
+    )
 
     interval: tuple[float, float]
     floor: Estimate | None
