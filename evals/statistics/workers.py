@@ -29,25 +29,16 @@ def workers(needed: float) -> Iterator[tuple[Each, Callable[..., Future[Any]]]]:
     """
     threads = torch.get_num_threads()
     count = max(1, min(threads, int(memory() / 2 // max(needed, 1))))
-    with _product_threads(threads // count):
-        pools = ThreadPoolExecutor(count), ThreadPoolExecutor(1)
+    share = threads // count
+    with _blas_threads(share):
+        # torch's number is each thread's own; in a thread that was never told, its products take all processors
+        pools = [ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(share,)) for n in (count, 1)]
         try:
             yield pools[0].map, pools[1].submit
         finally:
             for pool in pools:
                 pool.shutdown(cancel_futures=True)  # after an error nobody waits for the rest
-
-
-@contextmanager
-def _product_threads(count: int) -> Iterator[None]:
-    """So many for each product of torch's, NumPy's and SciPy's, in threads that start from now on."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        with _blas_threads(count):
-            yield
-    finally:
-        torch.set_num_threads(before)
+            torch.set_num_threads(threads)  # for threads that start from now on
 
 
 def _blas_threads(count: int) -> AbstractContextManager[Any]:
