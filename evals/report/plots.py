@@ -123,7 +123,7 @@ def _floors(ax: Axes, column: Column) -> list[float]:
                 [place - 0.42, place + 0.42], floor.lo, floor.hi, label="real against real" if not place else None,
                 **_REAL,
             )  # fmt: skip
-            drawn += [floor.interval] if math.isfinite(floor.lo) else []
+            drawn.append(floor.interval)
     return np.median(drawn, axis=0).tolist() if drawn else []
 
 

@@ -1,5 +1,7 @@
 """What the axes of a report show: everything near, and far values as numbers at the edge."""
 
+import dataclasses
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from kdist.evals.report import plots
 from kdist.evals.report.glossary import STATISTICS
 from kdist.evals.report.html import breakable
 from kdist.evals.statistics.estimate import Estimate
+
+DISTANCE, VARIANCE_KEPT = STATISTICS[:2]
 
 
 @pytest.fixture
@@ -42,19 +46,33 @@ def test_what_would_be_perfect_is_in_the_picture_however_far_all_classes_are_fro
     rng, labels = np.random.default_rng(0), np.arange(24).repeat(40)
     real, fake = rng.normal(size=(2, len(labels), 64))
     report = measure(real, 0.5 * fake, labels, labels, resamples=resamples, splits=0, fid=False, neighbour_queries=0)
-    statistics = [statistic for statistic in STATISTICS if statistic.field in ("trace_ratio", "energy_distance")]
-    forest = plots.class_forest({"a": report}, [plots.Column("", report.classes, s) for s in statistics])
+    shown = [DISTANCE, VARIANCE_KEPT]
+    forest = plots.class_forest({"a": report}, [plots.Column("", report.classes, statistic) for statistic in shown])
     curve = plots.class_curve({"a": report})
-    limits = [(s, ax.get_xlim()) for s, ax in zip(statistics, forest.axes, strict=True)]
-    limits += [(s, curve.axes[0].get_ylim()) for s in statistics if s.field == "trace_ratio"]
-    assert len(limits) == 3
-    for statistic, (low, high) in limits:
+    limits = [*(ax.get_xlim() for ax in forest.axes), curve.axes[0].get_ylim()]
+    for statistic, (low, high) in zip([*shown, VARIANCE_KEPT], limits, strict=True):
         bands = [statistic.of(entry).floor for entry in report.classes] if resamples else []
         middle = [np.median([band.lo for band in bands]), np.median([band.hi for band in bands])] if bands else []
         for place in (statistic.ideal, *middle):
             assert low < place < high, statistic.field
     for figure in (forest, curve):
         plt.close(figure)
+
+
+def test_a_floor_without_an_end_bounds_no_axis():
+    """As of a class of very few samples."""
+    labels = np.zeros(40, dtype=int)
+    report = measure(
+        *np.random.default_rng(0).normal(size=(2, 40, 8)), labels, labels, resamples=0, splits=0, fid=False
+    )
+    endless = Estimate(0.5, (0.4, 0.6), floor=Estimate(1.0, (0.9, np.inf)))
+    entry = dataclasses.replace(report.classes[0], trace_ratio=endless)
+    figure = plots.class_forest(
+        {"a": dataclasses.replace(report, classes=[entry])}, [plots.Column("", [entry], VARIANCE_KEPT)]
+    )
+    low, high = figure.axes[0].get_xlim()
+    assert low < 0.5 < 1 < high < 2
+    plt.close(figure)
 
 
 def test_names_break_between_words_and_numbers_do_not():

@@ -1,24 +1,19 @@
 """``measure``: known distortions recovered, invariances, self-consistency, and every bad input refused by name."""
 
-import contextlib
 import copy
 import dataclasses
 import json
 import math
 import sys
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_info
+from threads import torch_threads
 
 from kdist.evals import DistortionReport, Estimate, measure
 from kdist.evals.statistics import inputs
-from kdist.evals.statistics.workers import workers
 
 K, N, D = 5, 60, 16
 POINT = {"resamples": 0, "splits": 0, "neighbour_queries": 0}  # values and intervals only
@@ -189,16 +184,6 @@ def test_neighbours_and_global_mean() -> None:
     assert abs(moved.pooled.overshoot) < 0.01
 
 
-@contextlib.contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_same_seed_same_report_and_torch_like_numpy() -> None:
     real, fake = samples(15).astype(np.float32), samples(16).astype(np.float32)
     one = measure(real, fake, LABELS, LABELS, resamples=49, seed=3)
@@ -214,24 +199,6 @@ def test_same_seed_same_report_and_torch_like_numpy() -> None:
         return json.loads(json.dumps(report.to_dict()), parse_float=lambda text: f"{float(text):.10g}")
 
     assert digits(one) == digits(two) == digits(side_by_side) != digits(other)
-
-
-def test_after_an_error_nobody_waits_for_queued_work() -> None:
-    done: list[int] = []
-
-    def work(number: int) -> None:
-        time.sleep(0.01)
-        done.append(number)
-
-    def interrupted() -> None:
-        with workers(1) as (each, aside):
-            aside(lambda: list(each(work, range(1000))))
-            each(work, range(1000))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert len(done) < 100  # those that had begun; all would take ten seconds a thread
 
 
 def test_per_class_compares_some_and_says_so() -> None:
@@ -263,30 +230,6 @@ def test_a_class_too_large_for_memory_is_refused_with_what_to_do(monkeypatch: py
         measure(real, fake, LABELS, LABELS)
     assert "all pairs takes 0.0 GiB, and there are 0.0 here" in str(error.value)
     measure(real, fake, LABELS, LABELS, per_class=20, **POINT)
-
-
-def test_fewer_workers_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of the memory for three of them; products have the processors that are left, and in the end all again."""
-    monkeypatch.setattr(sys.modules[workers.__module__], "memory", lambda: 700.0)
-    with torch_threads(6):
-        with workers(100) as (each, aside):
-            assert each.__self__._max_workers == 3  # type: ignore[attr-defined]
-            for blas, openmp in [*each(product_threads, range(9)), aside(product_threads).result()]:
-                assert blas == {2}
-                assert 2 in openmp
-        with workers(1000) as (each, _):  # too much, but there is no way with none
-            assert each.__self__._max_workers == 1  # type: ignore[attr-defined]
-        assert 6 in product_threads()[1]
-        with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(torch.get_num_threads).result() == 6
-
-
-def product_threads(_: int = 0) -> list[set[int]]:
-    """How many a product would take in this thread: NumPy's and SciPy's; torch's (and others that bring an OpenMP).
-
-    ``torch.get_num_threads`` would decide it by being asked."""
-    pools = threadpool_info()
-    return [{pool["num_threads"] for pool in pools if pool["user_api"] == kind} for kind in ("blas", "openmp")]
 
 
 def test_progress_counts_classes(monkeypatch: pytest.MonkeyPatch) -> None:
