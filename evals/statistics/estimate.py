@@ -41,12 +41,7 @@ class Estimate(float):
         (True, (0.55, 0.74))
     """
 
-    __slots__ = (
-        "floor",
-        "interval",
-        "p_value",
-        "q_value",
-    )
+    __slots__ = ("floor", "interval", "p_value", "q_value")
 
     interval: tuple[float, float]
     floor: Estimate | None
