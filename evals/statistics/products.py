@@ -1,8 +1,8 @@
 """Products and spectra of NumPy arrays, made by torch.
 
 NumPy 1, which k-diffusion asks for, brings a library that knows no processor newer than itself and then works as for
-one of 2004: on an Emerald Rapids Xeon it multiplies at a fifth of torch's speed. Where both know the processor torch is
-as fast, and its products leave Python's lock to the other threads.
+one of 2004, several times slower than torch. Where both know the processor torch is about as fast, and its products
+leave Python's lock to the other threads.
 """
 
 from __future__ import annotations

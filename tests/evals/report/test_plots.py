@@ -59,13 +59,11 @@ def test_what_would_be_perfect_is_in_the_picture_however_far_all_classes_are_fro
         plt.close(figure)
 
 
-def test_a_floor_without_an_end_bounds_no_axis():
+@pytest.mark.parametrize("end", [np.inf, np.nan])
+def test_a_floor_without_an_end_bounds_no_axis(end):
     """As of a class of very few samples."""
-    labels = np.zeros(40, dtype=int)
-    report = measure(
-        *np.random.default_rng(0).normal(size=(2, 40, 8)), labels, labels, resamples=0, splits=0, fid=False
-    )
-    endless = Estimate(0.5, (0.4, 0.6), floor=Estimate(1.0, (0.9, np.inf)))
+    report = measure(*np.random.default_rng(0).normal(size=(2, 40, 8)), resamples=0, splits=0, fid=False)
+    endless = Estimate(0.5, (0.4, 0.6), floor=Estimate(1.0, (0.9, end)))
     entry = dataclasses.replace(report.classes[0], trace_ratio=endless)
     figure = plots.class_forest(
         {"a": dataclasses.replace(report, classes=[entry])}, [plots.Column("", [entry], VARIANCE_KEPT)]
